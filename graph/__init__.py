@@ -1,0 +1,1 @@
+"""Systems as graphs: specification, validation, compilation, execution. Pure Python."""

@@ -1,0 +1,1 @@
+"""The Ray Serve side of Anyplex: components, runtime, gateway, trainers, command line."""
