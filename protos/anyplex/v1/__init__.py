@@ -1,0 +1,1 @@
+"""Generated contracts: one module a .proto file."""
