@@ -42,7 +42,14 @@ def version_of(
     kind: str, type: str, config: Mapping[str, Any], tensors: Mapping[str, str], files: Mapping[str, str]
 ) -> str:
     """Return the version id: a hash of kind, type, config and the digests of tensors and files."""
-    content = {"format": FORMAT, "kind": kind, "type": type, "config": config, "tensors": tensors, "files": files}
+    content = {
+        "format": FORMAT,
+        "kind": kind,
+        "type": type,
+        "config": config,
+        "tensors": tensors,
+        "files": files,
+    }
     return hashlib.sha256(_canonical(content)).hexdigest()[:VERSION_CHARS]
 
 
@@ -136,9 +143,7 @@ def _read_manifest(root: Path, version: str) -> Artifact:
     for name in artifact.file_digests:
         if not FILE_PATTERN.fullmatch(name):
             raise FailedPrecondition(f"artifact {version}: file name {name!r} would leave the artifact")
-    actual = version_of(
-        artifact.kind, artifact.type, artifact.config, artifact.tensor_digests, artifact.file_digests
-    )
+    actual = version_of(artifact.kind, artifact.type, artifact.config, artifact.tensor_digests, artifact.file_digests)
     if actual != version:
         raise FailedPrecondition(f"artifact {version} is damaged: its manifest hashes to {actual}")
     return artifact
@@ -188,7 +193,11 @@ class ArtifactStore:
         return version
 
     def _write(
-        self, version: str, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], files: Mapping[str, bytes]
+        self,
+        version: str,
+        manifest: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        files: Mapping[str, bytes],
     ) -> None:
         from safetensors.torch import save_file
 
@@ -197,7 +206,8 @@ class ArtifactStore:
         try:
             if tensors:
                 save_file(
-                    {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, scratch / "model.safetensors"
+                    {name: t.detach().cpu().contiguous() for name, t in tensors.items()},
+                    scratch / "model.safetensors",
                 )
             (scratch / "files").mkdir()
             for name, data in files.items():

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-
+import grpc.aio
 from anyplex.v1 import component_pb2
+
 from graph.errors import Exhausted, Unimplemented
 from services.artifacts import ArtifactStore
 from services.runtime.tensors import TensorStore

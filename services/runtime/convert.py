@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from anyplex.v1 import (
     backbone_pb2,
@@ -12,6 +13,7 @@ from anyplex.v1 import (
     output_projector_pb2,
     types_pb2,
 )
+
 from graph import messages as m
 from graph.errors import InvalidRequest
 
@@ -108,9 +110,8 @@ def message_from_proto(message: types_pb2.Message, where: str) -> m.Message:
 def sampling_from_proto(sampling: types_pb2.Sampling, default: m.Sampling) -> m.Sampling:
     """Convert sampling parameters; absent ones come from ``default``."""
 
-    def get[T](name: str, fallback: T) -> T:
-        value: T = getattr(sampling, name) if sampling.HasField(name) else fallback
-        return value
+    def get(name: Any, fallback: Any) -> Any:  # noqa: ANN401 - any scalar
+        return getattr(sampling, name) if sampling.HasField(name) else fallback
 
     return m.Sampling(
         max_tokens=get("max_tokens", default.max_tokens),
@@ -142,7 +143,7 @@ _PARAMETERS = ("width", "height", "steps", "guidance_scale", "frames", "seconds"
 
 def parameters_from_proto(parameters: types_pb2.MediaParameters) -> m.MediaParameters:
     """Convert media parameters."""
-    present = {name: getattr(parameters, name) for name in _PARAMETERS if parameters.HasField(name)}  # type: ignore[arg-type]
+    present = {name: getattr(parameters, name) for name in _PARAMETERS if parameters.HasField(name)}
     return m.MediaParameters(mime_type=parameters.mime_type, **present)
 
 
@@ -272,7 +273,12 @@ def block_from_proto(block: backbone_pb2.SignalBlock, choice: int = 0) -> m.Sign
     """Convert a signal block."""
     embeddings = tensor_from_proto(block.input_embeddings) if block.HasField("input_embeddings") else None
     return m.SignalBlock(
-        block.block, block.modality, tensor_from_proto(block.hidden_states), embeddings, block.text_so_far, choice
+        block.block,
+        block.modality,
+        tensor_from_proto(block.hidden_states),
+        embeddings,
+        block.text_so_far,
+        choice,
     )
 
 

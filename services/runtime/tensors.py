@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
-
+import grpc.aio
 from anyplex.v1 import component_pb2, component_pb2_grpc
+
 from graph.errors import Exhausted, InvalidRequest, NotFound, Unavailable
 from graph.messages import Tensor, TensorRef
 
