@@ -1,0 +1,1 @@
+"""The backbone: the language model that everything meets in."""

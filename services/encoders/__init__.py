@@ -1,0 +1,1 @@
+"""Modality encoders: media in, features out."""

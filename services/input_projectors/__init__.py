@@ -1,0 +1,1 @@
+"""Input projectors: features in, what the backbone reads out."""
