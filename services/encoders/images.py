@@ -20,6 +20,7 @@ from graph.errors import InvalidRequest
 MAX_PIXELS = 16_777_216
 MAX_FRAMES = 4_096
 MAX_FILE_BYTES = 64 * 2**20
+MAX_BLOCKS = 300_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 # What Pillow's decoders raise on damaged files, seen by feeding them damaged files.
@@ -46,21 +47,52 @@ def decode_image(data: bytes) -> Image.Image:
     Raises:
         InvalidRequest: Too large, too many frames, damaged, or no format we read.
     """
+    pictures, _ = decode_frames(data, 1)
+    return pictures[0]
+
+
+def decode_frames(data: bytes, count: int) -> tuple[list[Image.Image], tuple[float, ...]]:
+    """Decode at most ``count`` frames of an animated picture, evenly spaced from the first to the last.
+
+    Returns:
+        The frames, each as ``decode_image`` gives it, and their times in seconds.
+
+    Raises:
+        InvalidRequest: As ``decode_image``.
+    """
     header = read_header(data)
     check_size(header.width, header.height)
     if header.frames > MAX_FRAMES:
         raise InvalidRequest(f"more than {MAX_FRAMES} frames, at most {MAX_FRAMES} allowed")
+    count = min(count, header.frames)
+    wanted = {round(step * (header.frames - 1) / max(1, count - 1)) for step in range(count)}
+    _check_total(header.width * header.height * count, "in the frames wanted", 4 * MAX_PIXELS)
+    _check_total(header.width * header.height * (max(wanted) + 1), "up to the last frame wanted", 32 * MAX_PIXELS)
+    pictures: list[Image.Image] = []
+    times_s: list[float] = []
+    now_s = 0.0
     try:
-        with Image.open(io.BytesIO(data), formats=[header.format]) as picture:
-            # A frame may claim to be larger than the canvas that its file's header stated.
-            check_size(*picture.size)
-            picture.load()
-            check_size(*picture.size)
-            return _to_rgb(_upright(picture))
+        with Image.open(io.BytesIO(data), formats=[header.format]) as file:
+            for index in range(max(wanted) + 1):
+                if index:
+                    file.seek(index)
+                # A frame may claim to be larger than the canvas that its file's header stated.
+                check_size(*file.size)
+                if index in wanted:
+                    file.load()
+                    pictures.append(_to_rgb(_upright(file)))
+                    times_s.append(now_s)
+                now_s += float(file.info.get("duration", 0)) / 1000
     except InvalidRequest:
         raise
     except _DECODING_ERRORS as error:
         raise InvalidRequest(f"a damaged or truncated {header.format} picture") from error
+    return pictures, tuple(times_s)
+
+
+def _check_total(pixels: int, which: str, limit: int) -> None:
+    if pixels > limit:
+        raise InvalidRequest(f"{pixels} pixels {which}, at most {limit} in all")
 
 
 def check_size(width: int, height: int) -> None:
@@ -101,11 +133,24 @@ def read_header(data: bytes) -> Header:
     raise InvalidRequest(f"not a picture of a known format, one of {', '.join(FORMATS)} expected")
 
 
+class _Walk:
+    """Counts the blocks of a file, so that one made of millions of tiny ones is refused soon."""
+
+    def __init__(self) -> None:
+        self._left = MAX_BLOCKS
+
+    def step(self) -> bool:
+        self._left -= 1
+        if self._left < 0:
+            raise InvalidRequest(f"more than {MAX_BLOCKS} blocks in one picture")
+        return True
+
+
 def _png(data: bytes) -> Header:
     width, height = struct.unpack_from(">II", data, 16)
-    frames, at = 1, 8
+    frames, at, walk = 1, 8, _Walk()
     # An animated PNG states its frames in a chunk that must come before the first pixels.
-    while at + 12 <= len(data) and (kind := data[at + 4 : at + 8]) != b"IDAT":
+    while at + 12 <= len(data) and (kind := data[at + 4 : at + 8]) != b"IDAT" and walk.step():
         (size,) = struct.unpack_from(">I", data, at)
         if kind == b"acTL":
             (frames,) = struct.unpack_from(">I", data, at + 8)
@@ -117,8 +162,8 @@ _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def _jpeg(data: bytes) -> Header:
-    at = 2
-    while True:
+    at, walk = 2, _Walk()
+    while walk.step():
         at = data.find(b"\xff", at)
         if at < 0:
             raise IndexError
@@ -130,21 +175,22 @@ def _jpeg(data: bytes) -> Header:
             at += 1 if marker == 0xFF else 2
         else:
             at += 2 + max(2, struct.unpack_from(">H", data, at + 2)[0])
+    raise IndexError
 
 
 def _gif(data: bytes) -> Header:
     width, height, flags = struct.unpack_from("<HHB", data, 6)
-    at, frames = 13 + _palette_bytes(flags), 0
-    while at < len(data) and frames <= MAX_FRAMES:
+    at, frames, walk = 13 + _palette_bytes(flags), 0, _Walk()
+    while at < len(data) and frames <= MAX_FRAMES and walk.step():
         block = data[at]
         if block == 0x2C:
             if frames == 0:
                 left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, at + 1)
                 width, height = max(width, left + frame_width), max(height, top + frame_height)
             frames += 1
-            at = _skip_blocks(data, at + 11 + _palette_bytes(data[at + 9]))
+            at = _skip_blocks(data, walk, at + 11 + _palette_bytes(data[at + 9]))
         elif block == 0x21:
-            at = _skip_blocks(data, at + 2)
+            at = _skip_blocks(data, walk, at + 2)
         else:
             break
     return Header("GIF", width, height, max(1, frames))
@@ -154,8 +200,8 @@ def _palette_bytes(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _skip_blocks(data: bytes, at: int) -> int:
-    while at < len(data) and data[at]:
+def _skip_blocks(data: bytes, walk: _Walk, at: int) -> int:
+    while at < len(data) and data[at] and walk.step():
         at += data[at] + 1
     return at + 1
 
@@ -172,8 +218,8 @@ def _webp(data: bytes) -> Header:
         return Header("WEBP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
     width = int.from_bytes(data[24:27], "little") + 1
     height = int.from_bytes(data[27:30], "little") + 1
-    frames, at = 0, 12
-    while at + 8 <= len(data) and frames <= MAX_FRAMES:
+    frames, at, walk = 0, 12, _Walk()
+    while at + 8 <= len(data) and frames <= MAX_FRAMES and walk.step():
         frames += data[at : at + 4] == b"ANMF"
         (size,) = struct.unpack_from("<I", data, at + 4)
         at += 8 + size + size % 2
@@ -224,5 +270,3 @@ def _from_wide(picture: Image.Image) -> Image.Image:
     # Pillow would clip 16-bit samples at 255 instead of scaling them.
     samples = np.asarray(picture).astype(np.int64).clip(0, 65_535) >> 8
     return Image.fromarray(samples.astype(np.uint8)).convert("RGB")
-
-
