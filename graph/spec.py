@@ -27,7 +27,7 @@ SAMPLING_KEYS = (
     "max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "presence_penalty", "frequency_penalty",
     "stop",
 )  # fmt: skip
-LIMIT_KEYS = ("messages", "parts", "text_chars", "deadline_s", "media_deadline_s")
+LIMIT_KEYS = ("messages", "parts", "text_chars", "media", "deadline_s", "media_deadline_s")
 
 Option = Scalar | tuple[Scalar, ...]
 
@@ -87,6 +87,7 @@ class Limits:
         messages: Most messages in one request.
         parts: Most parts in one request, all messages together.
         text_chars: Most characters of text in one request.
+        media: Most media made for one answer.
         deadline_s: Longest time a request may take.
         media_deadline_s: Longest time one medium may take to make; 0 means no bound of its own.
     """
@@ -94,6 +95,7 @@ class Limits:
     messages: int = 128
     parts: int = 256
     text_chars: int = 200_000
+    media: int = 16
     deadline_s: float = 300.0
     media_deadline_s: float = 0.0
 
@@ -215,6 +217,7 @@ def _read_limits(section: Fields) -> Limits:
         messages=section.integer("messages", Limits.messages, 1, 10_000),
         parts=section.integer("parts", Limits.parts, 1, 10_000),
         text_chars=section.integer("text_chars", Limits.text_chars, 1, 10_000_000),
+        media=section.integer("media", Limits.media, 1, 1024),
         deadline_s=section.number("deadline_s", Limits.deadline_s, 0.001, 86_400.0),
         media_deadline_s=section.number("media_deadline_s", Limits.media_deadline_s, 0.0, 86_400.0),
     )

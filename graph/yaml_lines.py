@@ -78,7 +78,7 @@ def _is_plain(text: str, report: Report) -> bool:
     """Look at the flat stream of events first, so that depth and aliases never reach recursive code."""
     depth, documents = 0, 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1
+        line = _line_of(event.start_mark)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             report.add(line, "anchors and aliases (&, *) are not allowed", "write the value out")
             return False
