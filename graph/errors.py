@@ -24,6 +24,7 @@ lives in ``services.runtime.status``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 class AnyplexError(Exception):
@@ -49,13 +50,31 @@ class AnyplexError(Exception):
 
     def at(self, where: str) -> AnyplexError:
         """Return the same error with its place filled in, if it had none."""
-        return self if self.where else type(self)(self.message, where, self.retry_after_s)
+        return self if self.where else type(self)(self.message, where, *self.args[2:])
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One wrong field: its path, and what was expected."""
+
+    field: str
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.description}"
 
 
 class InvalidRequest(AnyplexError):
-    """The caller's input is wrong; ``where`` names the field."""
+    """The caller's input is wrong; ``where`` names the field, ``violations`` all of them if there are several."""
 
     code = "invalid_request"
+
+    def __init__(
+        self, message: str, where: str = "", retry_after_s: float = 0.0, violations: Sequence[Violation] = ()
+    ) -> None:
+        super().__init__(message, where, retry_after_s)
+        self.args = (message, where, retry_after_s, tuple(violations))
+        self.violations = tuple(violations)
 
 
 class SpecError(InvalidRequest):

@@ -1,0 +1,97 @@
+"""Checks the contract cards of neighbours against each other, before a request can reach them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from graph.plan import NodePlan, SystemPlan
+from graph.problems import Problem, Report
+
+
+@dataclass(frozen=True)
+class CardInfo:
+    """What a component says about itself; fields as in ``ContractCard`` of ``component.proto``."""
+
+    kind: str
+    type: str
+    modalities: tuple[str, ...] = ()
+    input_width: int = 0
+    output_width: int = 0
+    tokens_per_item: int = 0
+    max_tokens_per_item: int = 0
+    reads_prompt: bool = False
+    cross_memory: bool = False
+    signals: Mapping[str, int] = field(default_factory=dict)
+    tokenizer_fingerprint: str = ""
+    context_tokens: int = 0
+    adds_input_embeddings: bool = False
+
+
+def check_cards(plan: SystemPlan, cards: Mapping[str, CardInfo]) -> list[Problem]:
+    """Return every disagreement between the nodes of a system, and between a node and its component.
+
+    Args:
+        plan: The system.
+        cards: Card by component id; a component without one is a problem.
+    """
+    report = Report(plan.file or plan.system)
+    for node in plan.nodes:
+        card = cards.get(node.component)
+        if card is None:
+            report.add(node.line, f"node {node.name!r}: component {node.component} has shown no card")
+            continue
+        _check_own(node, card, report)
+        for name in node.inputs:
+            source = plan.node(name)
+            given = cards.get(source.component)
+            if given is not None:
+                _check_pair(source, given, node, card, report)
+    return report.in_order()
+
+
+def _check_own(node: NodePlan, card: CardInfo, report: Report) -> None:
+    what = f"node {node.name!r}"
+    if (card.kind, card.type) != (node.kind, node.type):
+        report.add(node.line, f"{what}: {card.kind} {card.type!r} answers, {node.kind} {node.type!r} expected")
+    if node.modality and card.modalities and node.modality not in card.modalities:
+        report.add(node.line, f"{what}: modality {node.modality}, its component has {', '.join(card.modalities)}")
+    for key, has in (("input_width", card.input_width), ("output_width", card.output_width)):
+        stated = node.options.get(key)
+        if stated is not None and has and stated != has:
+            report.add(node.line, f"{what}: {key} {stated} is stated, its component has {has}")
+    for modality, tokens in node.signals.items():
+        if card.signals.get(modality, 0) != tokens:
+            found = card.signals.get(modality, 0)
+            report.add(node.line, f"{what}: signals.{modality} {tokens} is stated, its component has {found}")
+    if node.signal and card.signals and node.signal not in card.signals:
+        read = ", ".join(card.signals)
+        report.add(node.line, f"{what}: signal {node.signal}, its component reads {read}")
+    if card.context_tokens and card.tokens_per_item > card.context_tokens:
+        report.add(node.line, f"{what}: {card.tokens_per_item} tokens an item, context {card.context_tokens}")
+
+
+def _check_pair(source: NodePlan, given: CardInfo, node: NodePlan, card: CardInfo, report: Report) -> None:
+    def disagree(left: str, right: str) -> None:
+        message = f"{source.name}.{left} does not fit {node.name}.{right}"
+        report.add(node.line, message, "one of the two must be swapped")
+
+    if given.output_width and card.input_width and given.output_width != card.input_width:
+        disagree(f"output_width {given.output_width}", f"input_width {card.input_width}")
+    if node.kind == "backbone" and given.cross_memory != card.cross_memory:
+        disagree(f"cross_memory {_word(given.cross_memory)}", f"cross_memory {_word(card.cross_memory)}")
+    if node.kind == "backbone" and card.context_tokens and given.tokens_per_item >= card.context_tokens:
+        disagree(f"tokens_per_item {given.tokens_per_item}", f"context_tokens {card.context_tokens}")
+    reads_some = node.kind == "input_projector" and source.kind == "encoder" and bool(card.modalities)
+    if reads_some and source.modality not in card.modalities:
+        disagree(f"modality {source.modality}", f"modalities {', '.join(card.modalities)}")
+    if node.kind == "output_projector":
+        emitted, read = given.signals.get(node.signal, 0), card.signals.get(node.signal, 0)
+        if emitted != read:
+            disagree(f"signals.{node.signal} {emitted}", f"signals.{node.signal} {read}")
+        if card.adds_input_embeddings and not given.adds_input_embeddings:
+            disagree("adds_input_embeddings no", "adds_input_embeddings yes")
+
+
+def _word(value: bool) -> str:
+    return "yes" if value else "no"
