@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
 import grpc.aio
 from anyplex.v1 import component_pb2
 
 from graph.errors import Exhausted, Unimplemented
 from services.artifacts import ArtifactStore
+from services.runtime.telemetry import Metrics
 from services.runtime.tensors import TensorStore
 
 
@@ -80,11 +80,16 @@ class Component(ABC):
 
     Args:
         context: What it is started with.
+
+    Attributes:
+        load: What goes on in it; kept by the component.
+        metrics: Where it observes token times; set by the server before ``start``.
     """
 
     def __init__(self, context: ComponentContext) -> None:
         self.context = context
         self.load = Load()
+        self.metrics: Metrics | None = None
 
     @abstractmethod
     async def start(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from anyplex.v1 import (
     backbone_pb2,
+    component_pb2,
     encoder_pb2,
     gateway_pb2,
     generator_pb2,
@@ -15,6 +16,7 @@ from anyplex.v1 import (
 )
 
 from graph import messages as m
+from graph.cards import CardInfo
 from graph.errors import InvalidRequest
 
 DTYPES: dict[str, int] = {
@@ -381,3 +383,22 @@ def event_to_proto(event: m.Event, sequence: int) -> gateway_pb2.Event:
                     gateway_pb2.NodeTiming(node=t.node, start_s=t.start_s, first_s=t.first_s, end_s=t.end_s)
                 )
     return out
+
+
+def card_from_proto(card: component_pb2.ContractCard) -> CardInfo:
+    """Convert the parts of a contract card that neighbours are checked against."""
+    return CardInfo(
+        kind=card.kind,
+        type=card.type,
+        modalities=tuple(card.modalities),
+        input_width=card.input_width,
+        output_width=card.output_width,
+        tokens_per_item=card.tokens_per_item,
+        max_tokens_per_item=card.max_tokens_per_item,
+        reads_prompt=card.reads_prompt,
+        cross_memory=card.cross_memory,
+        signals=dict(card.signals),
+        tokenizer_fingerprint=card.tokenizer_fingerprint,
+        context_tokens=card.context_tokens,
+        adds_input_embeddings=card.adds_input_embeddings,
+    )

@@ -12,9 +12,8 @@ import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import grpc
 import grpc.aio
 from anyplex.v1 import component_pb2, component_pb2_grpc
 
@@ -264,7 +263,7 @@ class TensorFace(component_pb2_grpc.TensorServiceServicer):
         self.store = store
 
     async def Fetch(  # noqa: N802 - name fixed by the contract
-        self, request: component_pb2.FetchRequest, context: grpc.aio.ServicerContext
+        self, request: component_pb2.FetchRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[component_pb2.FetchResponse]:
         """Send a tensor in chunks."""
         data = memoryview(self.store.read(request.tensor_id))
@@ -272,7 +271,7 @@ class TensorFace(component_pb2_grpc.TensorServiceServicer):
             yield component_pb2.FetchResponse(data=bytes(data[start : start + CHUNK_BYTES]))
 
     async def Release(  # noqa: N802 - name fixed by the contract
-        self, request: component_pb2.ReleaseRequest, context: grpc.aio.ServicerContext
+        self, request: component_pb2.ReleaseRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> component_pb2.ReleaseResponse:
         """End a lease."""
         return component_pb2.ReleaseResponse(released=self.store.release(request.lease_id))

@@ -1,0 +1,1 @@
+"""From plans to Serve applications, and the life of a cluster."""

@@ -1,0 +1,304 @@
+"""Takes requests in, checks and pins them, runs their plans. Knows nothing of gRPC servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import math
+import secrets
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from anyplex.v1 import component_pb2, gateway_pb2
+
+from graph import messages as m
+from graph.caller import Caller
+from graph.cards import CardInfo, check_cards
+from graph.checks import check_request
+from graph.errors import (
+    AnyplexError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidRequest,
+    NotFound,
+)
+from graph.executor import Executor
+from graph.plan import SystemPlan
+from graph.profile import GatewaySettings
+from services.gateway.admission import AdmissionGate
+from services.gateway.media import MediaStore
+from services.gateway.sessions import Sessions
+from services.runtime import convert
+from services.runtime.directory import Routes, Snapshot
+from services.runtime.status import detail_of
+from services.runtime.telemetry import Metrics, Tracing
+
+logger = logging.getLogger("anyplex.gateway")
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A request that will be run."""
+
+    plan: SystemPlan
+    request: m.Request
+    deadline_s: float
+    repinned: bool
+
+
+class Runner:
+    """Runs requests.
+
+    Args:
+        routes: Systems and replicas there are.
+        caller: How components are reached.
+        settings: Limits.
+        media: Uploaded media.
+        metrics: Where token times are observed.
+        tracing: Where spans go.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        caller: Caller,
+        settings: GatewaySettings,
+        media: MediaStore,
+        metrics: Metrics,
+        tracing: Tracing,
+    ) -> None:
+        self.routes = routes
+        self.settings = settings
+        self.media = media
+        self.metrics = metrics
+        self.tracing = tracing
+        self.gate = AdmissionGate(settings.max_concurrent, settings.queue_limit)
+        self.sessions = Sessions()
+        self._executor = Executor(caller)
+        self._cards_checked: tuple[str, int] = ("", -1)
+        self._misfits: dict[str, str] = {}
+        self._cards: dict[str, CardInfo] = {}
+
+    # ---- what there is -----------------------------------------------------------------------------------
+
+    def systems(self) -> Mapping[str, SystemPlan]:
+        """Return the plans by name."""
+        return self.routes.snapshot.systems
+
+    def default_system(self) -> str:
+        """Return the system that an empty name means."""
+        systems = self.systems()
+        return self.settings.default_system or next(iter(systems), "")
+
+    def plan_of(self, system: str) -> SystemPlan:
+        """Return the plan of a system.
+
+        Raises:
+            NotFound: No such system runs here.
+            FailedPrecondition: Its components do not fit together.
+        """
+        name = system or self.default_system()
+        plan = self.systems().get(name)
+        if plan is None:
+            known = ", ".join(sorted(self.systems())) or "none yet"
+            raise NotFound(f"no system {name[:100]!r} runs here; there are: {known}", "request.system")
+        problem = self.misfit(name)
+        if problem:
+            raise FailedPrecondition(problem, f"system {name}")
+        return plan
+
+    def misfit(self, system: str) -> str:
+        """Return what is wrong with the contract cards of a system's components; "" when nothing is."""
+        snapshot = self.routes.snapshot
+        stamp = (snapshot.epoch, snapshot.generation)
+        if self._cards_checked != stamp:
+            self._remember_cards(snapshot)
+            self._misfits = {name: self._misfit_of(plan) for name, plan in snapshot.systems.items()}
+            self._cards_checked = stamp
+        return self._misfits.get(system, "")
+
+    def _remember_cards(self, snapshot: Snapshot) -> None:
+        """Keep the cards of components that sleep or restart: they do not change by that."""
+        for entry in snapshot.entries:
+            if entry.card:
+                card = component_pb2.ContractCard.FromString(entry.card)
+                self._cards[entry.component] = convert.card_from_proto(card)
+
+    def _misfit_of(self, plan: SystemPlan) -> str:
+        if any(node.component not in self._cards for node in plan.nodes):
+            # Not yet heard of: nothing can be said, and nothing can be reached either.
+            return ""
+        return "; ".join(problem.message for problem in check_cards(plan, self._cards))
+
+    # ---- taking a request in -----------------------------------------------------------------------------
+
+    def accept(
+        self, message: gateway_pb2.GenerateRequest, owner: str, request_id: str, time_left_s: float | None
+    ) -> Accepted:
+        """Check a request and pin it to versions. Nothing has run yet.
+
+        Args:
+            message: The request.
+            owner: Whose it is.
+            request_id: Id it gets.
+            time_left_s: Until the caller's deadline; None when there is none.
+
+        Raises:
+            AnyplexError: It cannot be run, and why.
+        """
+        plan = self.plan_of(message.system)
+        limits = plan.limits
+        time_left = min(time_left_s or math.inf, limits.deadline_s)
+        if time_left_s is None:
+            time_left = min(self.settings.default_deadline_s, limits.deadline_s)
+        messages = tuple(
+            convert.message_from_proto(item, f"request.messages[{index}]")
+            for index, item in enumerate(message.messages[: limits.messages + 1])
+        )
+        default = replace(plan.default_sampling, seed=secrets.randbits(63))
+        request = m.Request(
+            request_id=request_id,
+            system=plan.system,
+            messages=messages,
+            versions={},
+            sampling=convert.sampling_from_proto(message.sampling, default),
+            outputs=tuple(message.outputs),
+            media_parameters={
+                key: convert.parameters_from_proto(value) for key, value in message.media_parameters.items()
+            },
+            session_id=message.session_id,
+            priority=message.priority,
+        )
+        check_request(request, plan, message.idempotency_key)
+        live = {slot: plan.versions.get(slot, "") for slot in plan.slots()}
+        versions, repinned = self.sessions.pin(owner, request.session_id, plan.system, live, self._resident(plan))
+        versions.update(self._pins(plan, message.pinned_versions))
+        request = replace(request, versions=versions, messages=self._with_uploads(request.messages, owner))
+        return Accepted(plan, request, time.monotonic() + time_left, repinned)
+
+    def _pins(self, plan: SystemPlan, pins: Mapping[str, str]) -> dict[str, str]:
+        for slot, version in pins.items():
+            where = f"request.pinned_versions[{slot[:100]!r}]"
+            if slot not in plan.slots():
+                raise InvalidRequest(f"no such slot; there are: {', '.join(plan.slots())}", where)
+            held = {v for entry in self.routes.snapshot.entries for v in entry.versions}
+            if version not in held:
+                raise FailedPrecondition(f"version {version[:100]!r} is not loaded anywhere", where)
+        return dict(pins)
+
+    def _resident(self, plan: SystemPlan) -> Callable[[Mapping[str, str]], bool]:
+        def resident(versions: Mapping[str, str]) -> bool:
+            for node in plan.nodes:
+                ref = node.version(versions)
+                wanted = {ref.version, ref.adapter} - {""}
+                if not any(wanted <= entry.versions for entry in self.routes.snapshot.of(node.component)):
+                    return False
+            return True
+
+        return resident
+
+    def _with_uploads(self, messages: tuple[m.Message, ...], owner: str) -> tuple[m.Message, ...]:
+        """Put uploaded bytes where their handles are, and hold inline media to their cap."""
+        return tuple(
+            replace(
+                message,
+                parts=tuple(
+                    part if part.media is None else m.Part(media=self._medium(part.media, owner, (i, j)))
+                    for j, part in enumerate(message.parts)
+                ),
+            )
+            for i, message in enumerate(messages)
+        )
+
+    def _medium(self, media: m.Media, owner: str, place: tuple[int, int]) -> m.Media:
+        where = f"request.messages[{place[0]}].parts[{place[1]}].{media.modality or 'media'}"
+        cap = self.settings.inline_media_bytes
+        if media.data is not None and len(media.data) > cap:
+            raise InvalidRequest(
+                f"{len(media.data)} bytes inline, at most {cap} allowed; hand it in through MediaService.Upload", where
+            )
+        if not media.handle:
+            return media
+        try:
+            stored = self.media.get(media.handle, owner)
+        except NotFound as error:
+            raise NotFound(error.message, where) from error
+        if stored.modality and stored.modality != media.modality:
+            raise InvalidRequest(f"the handle is of {stored.modality}, not {media.modality}", where)
+        return replace(media, handle="", data=stored.path.read_bytes(), mime_type=media.mime_type or stored.mime_type)
+
+    # ---- running it --------------------------------------------------------------------------------------
+
+    async def run(self, accepted: Accepted, trace_parent: str = "") -> AsyncGenerator[gateway_pb2.Event, None]:
+        """Run a request; yields its events, ``accepted`` first, ``finished`` last.
+
+        Raises:
+            AnyplexError: It failed.
+        """
+        request, begun_s = accepted.request, time.monotonic()
+        try:
+            async with asyncio.timeout(accepted.deadline_s - begun_s), self.gate.admit(request.priority):
+                self.metrics.queue_s.observe(time.monotonic() - begun_s)
+                with self.tracing.span("request", trace_parent, request_id=request.request_id) as parent:
+                    async with contextlib.aclosing(self._events(accepted, parent, begun_s)) as events:
+                        async for event in events:
+                            yield event
+        except TimeoutError as error:
+            raise DeadlineExceeded("the deadline passed") from error
+        finally:
+            self.metrics.latency_s.observe(time.monotonic() - begun_s)
+
+    async def _events(
+        self, accepted: Accepted, trace_parent: str, begun_s: float
+    ) -> AsyncGenerator[gateway_pb2.Event, None]:
+        plan, request = accepted.plan, accepted.request
+        yield accepted_event(accepted)
+        sequence, last_s = 0, 0.0
+        stream = self._executor.run(plan, request, accepted.deadline_s, trace_parent)
+        async with contextlib.aclosing(stream) as events:
+            async for event in events:
+                sequence += 1
+                message = convert.event_to_proto(event, sequence)
+                if isinstance(event.body, m.TextDelta):
+                    now_s = time.monotonic()
+                    if last_s:
+                        self.metrics.inter_token_s.observe(now_s - last_s)
+                    else:
+                        self.metrics.first_token_s.observe(now_s - begun_s)
+                    last_s = now_s
+                elif isinstance(event.body, m.MediaFailed):
+                    error = event.body.error
+                    known = error if isinstance(error, AnyplexError) else Internal("the medium could not be made")
+                    message.media_failed.error.CopyFrom(detail_of(known, request.request_id))
+                elif isinstance(event.body, m.Finished):
+                    self.metrics.prompt_tokens.inc(event.body.usage.prompt_tokens)
+                    self.metrics.generation_tokens.inc(event.body.usage.completion_tokens)
+                yield message
+
+
+def accepted_event(accepted: Accepted) -> gateway_pb2.Event:
+    """Return the first event of a request."""
+    event = gateway_pb2.Event(sequence=0)
+    event.accepted.request_id = accepted.request.request_id
+    event.accepted.seed = accepted.request.sampling.seed
+    event.accepted.repinned = accepted.repinned
+    event.accepted.versions.system = accepted.plan.system
+    for slot, version in accepted.request.versions.items():
+        if version:
+            event.accepted.versions.slots[slot] = version
+    return event
+
+
+def owner_of(authorization: str) -> str:
+    """Return who a token belongs to, without keeping the token."""
+    return hashlib.sha256(authorization.encode()).hexdigest()[:16] if authorization else "anonymous"
+
+
+def new_request_id() -> str:
+    """Return an id for a request that came without one."""
+    return uuid.uuid4().hex

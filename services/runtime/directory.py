@@ -1,0 +1,225 @@
+"""Which replica serves which versions, and where: versioned snapshots that callers long-poll.
+
+``Directory`` is plain asyncio and is tested as such; ``services.runtime.cluster`` makes a named Ray actor of it. It
+is soft state: callers keep their last snapshot when it is gone, and replicas fill a new one by their heartbeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from graph.plan import SystemPlan
+
+HEARTBEAT_S = 1.0
+EXPIRE_S = 5.0
+PROBE_S = 0.5
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One replica.
+
+    Attributes:
+        replica_id: Unique for the life of the replica.
+        component: Component it belongs to.
+        address: host:port of its gRPC server.
+        metrics_address: host:port of its metrics; "" for none.
+        versions: Artifact versions it holds, adapters included.
+        card: Serialized ``ContractCard``.
+        static: Started by hand: stays listed by configuration, and comes back when it answers again.
+    """
+
+    replica_id: str
+    component: str
+    address: str
+    metrics_address: str = ""
+    versions: frozenset[str] = frozenset()
+    card: bytes = b""
+    static: bool = False
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the directory knew at one moment.
+
+    Attributes:
+        epoch: Changes when the directory restarts.
+        generation: Grows with every change.
+        entries: Every replica that is alive.
+        systems: Plans by system name.
+    """
+
+    epoch: str = ""
+    generation: int = 0
+    entries: tuple[Entry, ...] = ()
+    systems: dict[str, SystemPlan] = field(default_factory=dict)
+
+    def of(self, component: str) -> list[Entry]:
+        """Return the replicas of a component."""
+        return [entry for entry in self.entries if entry.component == component]
+
+
+async def answers(address: str, timeout_s: float = PROBE_S) -> bool:
+    """Return whether a gRPC server at an address says that it serves."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            reply = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)  # type: ignore[attr-defined]
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+class Directory:
+    """Keeps the entries, drops those that stopped answering, wakes whoever waits for a change.
+
+    Args:
+        probe: Returns whether a server at an address still answers.
+        clock: Monotonic clock.
+    """
+
+    def __init__(
+        self,
+        probe: Callable[[str], Awaitable[bool]] = answers,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._probe = probe
+        self._clock = clock
+        self._entries: dict[str, Entry] = {}
+        self._seen_s: dict[str, float] = {}
+        self._lost_static: dict[str, Entry] = {}
+        self._systems: dict[str, SystemPlan] = {}
+        self._probing: set[str] = set()
+        self._epoch = uuid.uuid4().hex
+        self._generation = 0
+        self._changed = asyncio.Event()
+
+    async def register(self, entry: Entry) -> str:
+        """List a replica, or renew what is known about it; returns the epoch."""
+        self._seen_s[entry.replica_id] = self._clock()
+        if self._entries.get(entry.replica_id) != entry:
+            self._entries[entry.replica_id] = entry
+            self._bump()
+        return self._epoch
+
+    async def deregister(self, replica_id: str) -> None:
+        """Take a replica out of the routing; its calls in flight go on."""
+        self._drop(replica_id)
+
+    async def heartbeat(self, replica_id: str) -> bool:
+        """Note that a replica lives; False asks it to register again."""
+        if replica_id not in self._entries:
+            return False
+        self._seen_s[replica_id] = self._clock()
+        return True
+
+    async def report_lost(self, address: str) -> bool:
+        """Check a replica that somebody lost the connection to, and drop it if it does not answer.
+
+        Returns whether it still answers.
+        """
+        entry = next((entry for entry in self._entries.values() if entry.address == address), None)
+        if entry is None:
+            return False
+        if address in self._probing:
+            return True
+        self._probing.add(address)
+        try:
+            alive = await self._probe(address)
+        finally:
+            self._probing.discard(address)
+        if not alive:
+            self._lose(entry)
+        return alive
+
+    async def publish_systems(self, systems: dict[str, SystemPlan]) -> None:
+        """Set the plans that gateways run (the whole set)."""
+        if systems != self._systems:
+            self._systems = dict(systems)
+            self._bump()
+
+    async def snapshot(self) -> Snapshot:
+        """Return what is known now."""
+        return Snapshot(self._epoch, self._generation, tuple(self._entries.values()), dict(self._systems))
+
+    async def wait(self, epoch: str, generation: int, timeout_s: float = 30.0) -> Snapshot:
+        """Return a snapshot newer than the one named, or the same one after ``timeout_s``."""
+        if epoch == self._epoch and generation == self._generation:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+        return await self.snapshot()
+
+    async def sweep(self) -> None:
+        """Check replicas that have been silent for long, and those started by hand that were lost."""
+        now = self._clock()
+        silent = [e for e in self._entries.values() if not e.static and now - self._seen_s[e.replica_id] > EXPIRE_S]
+        for entry in silent:
+            await self.report_lost(entry.address)
+            self._seen_s[entry.replica_id] = now
+        for entry in [e for e in self._entries.values() if e.static]:
+            await self.report_lost(entry.address)
+        for entry in list(self._lost_static.values()):
+            if await self._probe(entry.address):
+                del self._lost_static[entry.replica_id]
+                await self.register(entry)
+
+    def _lose(self, entry: Entry) -> None:
+        if entry.static:
+            self._lost_static[entry.replica_id] = entry
+        self._drop(entry.replica_id)
+
+    def _drop(self, replica_id: str) -> None:
+        self._seen_s.pop(replica_id, None)
+        if self._entries.pop(replica_id, None) is not None:
+            self._bump()
+
+    def _bump(self) -> None:
+        self._generation += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class Routes:
+    """The callers' side: the last snapshot, and a way to wait for the next.
+
+    Subclasses know how to reach a directory. This one has none: its entries are given, and lost ones stay out.
+    """
+
+    def __init__(self, entries: tuple[Entry, ...] = ()) -> None:
+        self.snapshot = Snapshot(entries=entries)
+        self._changed = asyncio.Event()
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Take over a snapshot and wake whoever waits."""
+        self.snapshot = snapshot
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self, timeout_s: float) -> bool:
+        """Wait until the snapshot changes; returns False when it did not within ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def report_lost(self, address: str) -> None:
+        """Take a replica out after its connection was lost."""
+        entries = tuple(entry for entry in self.snapshot.entries if entry.address != address)
+        if entries != self.snapshot.entries:
+            self.update(replace(self.snapshot, entries=entries, generation=self.snapshot.generation + 1))
+
+    async def wake(self, component: str) -> None:
+        """Ask for a replica of a component that has none."""

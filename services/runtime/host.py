@@ -1,0 +1,98 @@
+"""The one Serve deployment class of all components: owns the replica's gRPC server, its listing, its draining.
+
+Serve places, starts, scales and restarts it; requests never pass through Serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import uuid
+
+import ray
+
+from graph.errors import Unavailable
+from services.runtime.cluster import Registration
+from services.runtime.directory import Entry, answers
+from services.runtime.factory import ComponentSpec
+from services.runtime.server import ComponentServer
+from services.runtime.settings import RuntimeSettings
+from services.runtime.telemetry import set_up_logging
+
+logger = logging.getLogger("anyplex.host")
+
+DEREGISTER_S = 0.3
+"""Time for callers to hear that a replica left the routing before it stops taking calls."""
+
+
+class Host:
+    """One replica of one component.
+
+    Args:
+        spec: The component.
+        settings: Where to listen, tokens.
+    """
+
+    def __init__(self, spec: ComponentSpec, settings: RuntimeSettings) -> None:
+        set_up_logging(settings.log_level)
+        os.environ["ANYPLEX_NODE_ADDRESS"] = str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+        self._spec = spec
+        self._settings = settings
+        self._ready: asyncio.Task[None] = asyncio.get_event_loop().create_task(self._start())
+        self._server: ComponentServer | None = None
+        self._registration: Registration | None = None
+
+    async def _start(self) -> None:
+        component = await asyncio.to_thread(self._spec.build)
+        server = ComponentServer(component, self._settings)
+        await server.start()
+        self._server = server
+        registration = Registration(self._entry(server))
+        server.on_change = self._renew
+        await registration.start()
+        self._registration = registration
+
+    def _entry(self, server: ComponentServer) -> Entry:
+        card = server.component.card()
+        return Entry(
+            replica_id=self._registration.entry.replica_id if self._registration else uuid.uuid4().hex,
+            component=self._spec.component,
+            address=server.address,
+            metrics_address=server.metrics_address,
+            versions=frozenset(held.version for held in card.versions),
+            card=card.SerializeToString(),
+        )
+
+    async def _renew(self) -> None:
+        if self._registration is not None and self._server is not None:
+            await self._registration.renew(self._entry(self._server))
+
+    async def wake(self) -> str:
+        """Answer the empty call that started this replica."""
+        await self._ready
+        return self._spec.component
+
+    async def check_health(self) -> None:
+        """Raise when the replica cannot serve: Serve then replaces it."""
+        if not self._ready.done():
+            return
+        self._ready.result()
+        if self._server is None or not await answers(self._server.address, timeout_s=5.0):
+            raise Unavailable(f"{self._spec.component} does not answer its own health check")
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Report the load that the scaling policy reads."""
+        if self._server is None:
+            return {"ongoing": 0.0}
+        load = self._server.component.load
+        return {"ongoing": float(load.waiting + load.running)}
+
+    async def __del__(self) -> None:
+        """Leave the routing, let the calls in flight end, stop. Serve calls and awaits this when it scales down."""
+        self._ready.cancel()
+        if self._registration is not None:
+            await self._registration.stop()
+            await asyncio.sleep(DEREGISTER_S)
+        if self._server is not None:
+            await self._server.stop()
