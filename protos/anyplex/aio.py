@@ -1,0 +1,297 @@
+"""The client for programs on asyncio; the same names and arguments as ``Client``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import grpc.aio
+
+from anyplex.aio_conversation import AsyncConversation
+from anyplex.aio_streaming import AsyncEventStream
+from anyplex.connection import DEFAULT_DEADLINE_S, Endpoint, Retry, Tls, as_retry, check_deadline
+from anyplex.errors import AnyplexError, FailedPrecondition, from_call
+from anyplex.media import CHUNK_BYTES, Medium, Upload
+from anyplex.reply import Reply
+from anyplex.requests import Parts, RequestOptions, Uploads, draft_message, draft_request
+from anyplex.systems import System, SystemDescription, decode_description, decode_systems
+from anyplex.v1 import gateway_pb2, gateway_pb2_grpc, media_pb2, media_pb2_grpc, types_pb2
+
+Answer = TypeVar("Answer")
+
+
+class AsyncClient:
+    """A connection to a gateway, for one event loop.
+
+    ::
+
+        async with AsyncClient("localhost:50051") as client:
+            reply = await client.generate(["What is this?", Image("cat.png")], system="next-gpt", seed=1)
+            async with client.stream("Tell me more") as stream:
+                async for event in stream: ...
+
+    Args:
+        address: host:port; None means the variable ANYPLEX_ADDRESS, else localhost:50051.
+        token: Sent with every call; None means the variable ANYPLEX_TOKEN.
+        tls: True to encrypt and trust the system's authorities, or files.
+        deadline_s: Longest time for one call where the call does not say; None means no limit.
+        retry: What to do while nothing of an answer has come; False tries once only.
+
+    Raises:
+        InvalidRequest: An argument is wrong.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token: str | None = None,
+        tls: bool | Tls = False,
+        deadline_s: float | None = DEFAULT_DEADLINE_S,
+        retry: bool | Retry = True,
+    ) -> None:
+        self._endpoint = Endpoint.resolve(address, token, tls, deadline_s, retry)
+        options = self._endpoint.options()
+        if self._endpoint.tls is not None:
+            credentials = self._endpoint.tls.credentials()
+            self._channel = grpc.aio.secure_channel(self._endpoint.address, credentials, options)
+        else:
+            self._channel = grpc.aio.insecure_channel(self._endpoint.address, options)
+        self._gateway = gateway_pb2_grpc.GatewayServiceStub(self._channel)
+        self._media = media_pb2_grpc.MediaServiceStub(self._channel)
+        self._closed = False
+
+    @property
+    def address(self) -> str:
+        """The gateway's address."""
+        return self._endpoint.address
+
+    async def generate(
+        self,
+        parts: Parts,
+        *,
+        deadline_s: float | None = None,
+        retry: bool | Retry | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Reply:
+        """Send one request, wait for the whole answer; cancelling the task cancels the request.
+
+        Args:
+            parts: Text and media in any order.
+            deadline_s: Longest time the answer may take; None means the client's.
+            retry: What to do while nothing has come; None means the client's.
+            **options: See ``RequestOptions``: ``system``, ``seed``, ``max_tokens``, ``history``, ….
+
+        Raises:
+            AnyplexError: The request failed; its class says how.
+        """
+        async with self.stream(parts, deadline_s=deadline_s, retry=retry, **options) as stream:
+            return await stream.reply()
+
+    def stream(
+        self,
+        parts: Parts,
+        *,
+        deadline_s: float | None = None,
+        retry: bool | Retry | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> AsyncEventStream:
+        """Send one request, iterate over what happens; closing the stream cancels the request.
+
+        The arguments are those of ``generate``. Nothing is sent before the first event is asked for.
+
+        Raises:
+            AnyplexError: The request failed, now or while iterating.
+        """
+        self._check_open()
+        deadline = self._deadline(deadline_s)
+        draft = draft_request(parts, options)
+        handles: list[str] = []
+
+        async def prepare() -> None:
+            handles.extend(await self._upload_all(draft.uploads, deadline))
+
+        def open_call() -> grpc.aio.UnaryStreamCall[gateway_pb2.GenerateRequest, gateway_pb2.GenerateResponse]:
+            return self._gateway.Generate(draft.request, timeout=_left(deadline), metadata=self._endpoint.metadata())
+
+        async def clean_up() -> None:
+            await self._forget_all(handles)
+
+        retry = as_retry(retry, self._endpoint.retry)
+        return AsyncEventStream(prepare, open_call, retry, deadline, self._endpoint.address, clean_up)
+
+    def converse(self, *, deadline_s: float | None = None, **options: Unpack[RequestOptions]) -> AsyncConversation:
+        """Open a conversation: the gateway remembers the turns, and answers can be interrupted.
+
+        Args:
+            deadline_s: Longest time the whole conversation may last; None means no limit of this side.
+            **options: See ``RequestOptions``; they hold for every turn.
+        """
+        self._check_open()
+        draft = draft_request(None, options)
+        deadline = None if deadline_s is None else time.monotonic() + (check_deadline(deadline_s) or 0.0)
+        handles: list[str] = []
+
+        async def prepare() -> gateway_pb2.GenerateRequest:
+            handles.extend(await self._upload_all(draft.uploads, deadline))
+            return draft.request
+
+        async def draft_turn(parts: Parts) -> types_pb2.Message:
+            message, uploads = draft_message(parts)
+            handles.extend(await self._upload_all(uploads, self._deadline(None)))
+            return message
+
+        def open_call() -> grpc.aio.StreamStreamCall[gateway_pb2.ConverseRequest, gateway_pb2.ConverseResponse]:
+            return self._gateway.Converse(timeout=_left(deadline), metadata=self._endpoint.metadata())
+
+        async def clean_up() -> None:
+            await self._forget_all(handles)
+
+        return AsyncConversation(prepare, open_call, draft_turn, self._endpoint.address, clean_up)
+
+    async def upload(self, medium: Medium, *, keep_s: float = 0.0, deadline_s: float | None = None) -> Upload:
+        """Hand a medium in once, to use it in several requests.
+
+        Larger ones than 4 MiB are handed in this way by ``generate`` and ``stream`` by themselves.
+
+        Args:
+            medium: The medium: ``Image("map.png")``.
+            keep_s: How long the gateway keeps it; 0 means its default.
+            deadline_s: Longest time; None means the client's.
+
+        Raises:
+            AnyplexError: It was refused.
+        """
+        self._check_open()
+        return await self._upload(medium, keep_s, self._deadline(deadline_s))
+
+    async def delete(self, upload: Upload | str, *, deadline_s: float | None = None) -> None:
+        """Forget an upload (or its handle) before it expires.
+
+        Raises:
+            AnyplexError: There is no such upload.
+        """
+        request = media_pb2.DeleteRequest(handle=upload if isinstance(upload, str) else upload.handle)
+        await self._call(
+            lambda timeout_s, metadata: self._media.Delete(request, timeout=timeout_s, metadata=metadata),
+            self._deadline(deadline_s),
+        )
+
+    async def systems(self, *, deadline_s: float | None = None) -> list[System]:
+        """Return the systems that run behind the gateway.
+
+        Raises:
+            AnyplexError: The gateway did not say.
+        """
+        request = gateway_pb2.ListSystemsRequest()
+        return decode_systems(
+            await self._call(
+                lambda timeout_s, metadata: self._gateway.ListSystems(request, timeout=timeout_s, metadata=metadata),
+                self._deadline(deadline_s),
+            )
+        )
+
+    async def describe(self, system: str = "", *, deadline_s: float | None = None) -> SystemDescription:
+        """Return one system with its nodes and limits; an empty name means the default one.
+
+        Raises:
+            AnyplexError: There is no such system.
+        """
+        request = gateway_pb2.DescribeSystemRequest(system=system)
+        return decode_description(
+            await self._call(
+                lambda timeout_s, metadata: self._gateway.DescribeSystem(request, timeout=timeout_s, metadata=metadata),
+                self._deadline(deadline_s),
+            )
+        )
+
+    async def close(self) -> None:
+        """Close the connection; calls under way are cancelled."""
+        self._closed = True
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FailedPrecondition("the client is closed")
+
+    def _deadline(self, deadline_s: float | None) -> float | None:
+        limit_s = self._endpoint.deadline_s if deadline_s is None else check_deadline(deadline_s)
+        return None if limit_s is None else time.monotonic() + limit_s
+
+    async def _call(
+        self, call: Callable[[float | None, tuple[tuple[str, str], ...]], Awaitable[Answer]], deadline: float | None
+    ) -> Answer:
+        """Make a call that answers with one message, again where that may help."""
+        attempt = 0
+        while True:
+            self._check_open()
+            try:
+                return await call(_left(deadline), self._endpoint.metadata())
+            except grpc.RpcError as raw:
+                attempt += 1
+                error = from_call(raw, self._endpoint.address)
+                wait_s = self._endpoint.retry.wait_s(error, attempt, deadline)
+                if wait_s is None:
+                    raise error from None
+            await asyncio.sleep(wait_s)
+
+    async def _upload(self, medium: Medium, keep_s: float, deadline: float | None) -> Upload:
+        async def messages() -> AsyncIterator[media_pb2.UploadRequest]:
+            yield media_pb2.UploadRequest(
+                open=media_pb2.UploadOpen(
+                    modality=medium.modality, mime_type=medium.mime_type, size_bytes=medium.size_bytes, keep_s=keep_s
+                )
+            )
+            pieces = medium.chunks(CHUNK_BYTES)
+            while piece := await asyncio.to_thread(next, pieces, b""):
+                yield media_pb2.UploadRequest(data=piece)
+
+        response = await self._call(
+            lambda timeout_s, metadata: self._media.Upload(messages(), timeout=timeout_s, metadata=metadata), deadline
+        )
+        return Upload(
+            response.handle,
+            medium.modality,
+            medium.mime_type,
+            response.size_bytes,
+            response.sha256,
+            response.expires_in_s,
+            medium.regions,
+        )
+
+    async def _upload_all(self, uploads: Uploads, deadline: float | None) -> list[str]:
+        """Upload what is too large to travel inline, and write the handles into the request."""
+        handles: list[str] = []
+        try:
+            for media, medium in uploads:
+                media.handle = (await self._upload(medium, 0.0, deadline)).handle
+                handles.append(media.handle)
+        except AnyplexError:
+            await self._forget_all(handles)
+            raise
+        return handles
+
+    async def _forget_all(self, handles: list[str]) -> None:
+        """Drop uploads that nobody needs any more; where that fails they expire by themselves."""
+        if self._closed:
+            return
+        for handle in handles:
+            with contextlib.suppress(AnyplexError):
+                await self.delete(handle, deadline_s=5.0)
+
+
+def _left(deadline: float | None) -> float | None:
+    """Return the seconds until a deadline."""
+    return None if deadline is None else max(deadline - time.monotonic(), 0.001)

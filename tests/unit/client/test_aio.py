@@ -1,0 +1,104 @@
+"""The asyncio client: the same behaviour as the blocking one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyplex
+import grpc
+import pytest
+from anyplex import AsyncClient, Image
+from anyplex.v1 import gateway_pb2
+
+from tests.fakes import gateway as fake
+from tests.fakes.gateway import FakeGateway
+from tests.unit.client.conftest import PNG
+
+
+@pytest.fixture
+async def aclient(gateway: FakeGateway) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(gateway.address, deadline_s=20) as client:
+        yield client
+
+
+async def _forever(request: gateway_pb2.GenerateRequest, context: fake.Context) -> AsyncIterator[gateway_pb2.Event]:
+    yield fake.accepted(request)
+    await asyncio.Event().wait()
+
+
+async def test_generate_and_stream(aclient: AsyncClient, gateway: FakeGateway, picture: Path) -> None:
+    reply = await aclient.generate(["What is this?", Image(picture)], seed=1)
+    assert reply.text == f"What is this? <image:{len(PNG)}> "
+    kinds = [type(event) async for event in aclient.stream("hello")]
+    assert kinds == [anyplex.Accepted, anyplex.Text, anyplex.Finished]
+    assert [system.name for system in await aclient.systems()] == ["next-gpt", "llava-1.5"]
+    assert len((await aclient.describe()).nodes) == 3
+
+
+async def test_many_at_once(aclient: AsyncClient) -> None:
+    replies = await asyncio.gather(*(aclient.generate(f"word{i}") for i in range(16)))
+    assert [reply.text for reply in replies] == [f"word{i} " for i in range(16)]
+
+
+async def test_retries_and_errors(aclient: AsyncClient, gateway: FakeGateway) -> None:
+    gone = fake.failing(grpc.StatusCode.UNAVAILABLE, "gone", "unavailable")
+    gateway.scripts = [gone, gone]
+    assert (await aclient.generate("hello")).text == "hello "
+    gateway.scripts = [gone]
+    with pytest.raises(anyplex.Unavailable, match="gone"):
+        await aclient.generate("hello", retry=False)
+    gateway.scripts = [fake.failing(grpc.StatusCode.NOT_FOUND, "no system 'x'", "not_found")]
+    with pytest.raises(anyplex.NotFound):
+        await aclient.generate("hello", system="x")
+
+
+async def test_cancelling_the_task_cancels_the_request(aclient: AsyncClient, gateway: FakeGateway) -> None:
+    gateway.scripts = [_forever]
+    stream = aclient.stream("x")
+    assert isinstance(await anext(stream), anyplex.Accepted)
+    task = asyncio.ensure_future(anext(stream))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(gateway.cancelled.wait, 5)
+
+
+async def test_closing_ends_the_loop(aclient: AsyncClient, gateway: FakeGateway) -> None:
+    gateway.scripts = [_forever]
+    async with aclient.stream("x") as stream:
+        await anext(stream)
+        task = asyncio.ensure_future(stream.reply())
+        await asyncio.sleep(0)
+        await stream.aclose()
+        with pytest.raises(anyplex.Cancelled):
+            await task
+    assert await asyncio.to_thread(gateway.cancelled.wait, 5)
+
+
+async def test_deadline(aclient: AsyncClient, gateway: FakeGateway) -> None:
+    gateway.scripts = [_forever]
+    with pytest.raises(anyplex.DeadlineExceeded):
+        await aclient.generate("x", deadline_s=0.2)
+
+
+async def test_large_media(aclient: AsyncClient, gateway: FakeGateway) -> None:
+    reply = await aclient.generate([Image(PNG + bytes(5 << 20)), "?"])
+    assert reply.text == "<image:handle-0> ? "
+    assert gateway.deleted == ["handle-0"]
+    upload = await aclient.upload(Image(PNG))
+    await aclient.delete(upload)
+
+
+async def test_conversation(aclient: AsyncClient, gateway: FakeGateway) -> None:
+    async with aclient.converse() as talk:
+        assert (await (await talk.say("hello")).reply()).text == "0: hello"
+        waiting = await talk.say("wait")
+        assert isinstance(await anext(waiting), anyplex.Accepted)
+        await talk.interrupt()
+        assert (await waiting.reply()).finish_reason == "interrupted"
+        assert (await (await talk.say("more")).reply()).text == "2: more"
+    with pytest.raises(anyplex.FailedPrecondition):
+        await talk.say("again")
