@@ -215,7 +215,8 @@ def _check_range(
     # NaN fails every comparison, so the test is that the value is good, not that it is bad.
     good = least < value <= most if above else least <= value <= most
     if not good:
-        span = f"above {_number(least)} and at most {_number(most)}" if above else f"{_number(least)} to {_number(most)}"
+        bound = "above " if above else "at least "
+        span = f"{bound}{_number(least)} and at most {_number(most)}"
         complain(field, f"{_number(value)}, {span} expected")
 
 

@@ -13,7 +13,7 @@ from graph.problems import Report
 MAX_FILE_BYTES = 256 * 1024
 MAX_DEPTH = 12
 MAX_SHOWN_CHARS = 60
-PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
+PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 
 Scalar = str | int | float | bool | None
 
@@ -103,6 +103,9 @@ def _line_of(mark: object) -> int:
 
 
 def _convert(node: yaml.Node, line: int, report: Report) -> Located:
+    if node.tag not in PLAIN_TAGS and not node.tag.endswith(":timestamp"):
+        report.add(line, f"tag {shown(node.tag)} is not allowed", "plain values only; quote text that looks special")
+        return Located(None, line)
     if isinstance(node, yaml.MappingNode):
         return Located(_mapping(node, report), line)
     if isinstance(node, yaml.SequenceNode):
@@ -131,12 +134,8 @@ def _mapping(node: yaml.MappingNode, report: Report) -> dict[str, Located]:
 
 
 def _scalar(node: yaml.ScalarNode, line: int, report: Report) -> Scalar:
-    tag = node.tag
-    if tag not in PLAIN_TAGS:
-        if tag == "tag:yaml.org,2002:timestamp":
-            return str(node.value)
-        report.add(line, f"tag {shown(tag)} is not allowed", "plain values only; quote text that looks special")
-        return None
+    if node.tag.endswith(":timestamp"):
+        return str(node.value)
     try:
         value: Scalar = yaml.SafeLoader("").construct_object(node, deep=True)
     except (ValueError, KeyError, yaml.YAMLError):
