@@ -154,10 +154,12 @@ class ArtifactStore:
 
     Args:
         root: The directory; made on the first ``put``.
+        others: Further directories to look in, never written to.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *others: Path) -> None:
         self.root = root
+        self.others = others
 
     def put(
         self,
@@ -246,16 +248,16 @@ class ArtifactStore:
         """
         if not VERSION_PATTERN.fullmatch(version):
             raise InvalidRequest(f"{version!r} is not a version id ({VERSION_CHARS} hexadecimal digits)")
-        root = self.root / version
-        if root.is_symlink() or not (root / "artifact.json").exists():
-            raise NotFound(f"no artifact {version} in this store")
-        return _read_manifest(root, version)
+        for directory in (self.root, *self.others):
+            root = directory / version
+            if not root.is_symlink() and (root / "artifact.json").exists():
+                return _read_manifest(root, version)
+        raise NotFound(f"no artifact {version} in this store")
 
     def versions(self) -> list[str]:
         """List the versions in this store."""
-        if not self.root.exists():
-            return []
-        return sorted(path.name for path in self.root.iterdir() if VERSION_PATTERN.fullmatch(path.name))
+        roots = [root for root in (self.root, *self.others) if root.exists()]
+        return sorted({p.name for root in roots for p in root.iterdir() if VERSION_PATTERN.fullmatch(p.name)})
 
 
 def _sync(path: Path) -> None:

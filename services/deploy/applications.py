@@ -22,7 +22,7 @@ HEALTH_TIMEOUT_S = 6.0
 LOOK_BACK_S = 1.0
 
 
-def component_spec(plan: ComponentPlan, store_path: str) -> ComponentSpec:
+def component_spec(plan: ComponentPlan, store_paths: tuple[str, ...]) -> ComponentSpec:
     """Return what a replica of a component is built from."""
     held = tuple(Held(version) for version in plan.versions)
     return ComponentSpec(
@@ -30,7 +30,7 @@ def component_spec(plan: ComponentPlan, store_path: str) -> ComponentSpec:
         kind=plan.kind,
         type=plan.type,
         factory=plan.factory,
-        store_path=store_path,
+        store_paths=store_paths,
         held=held + tuple(Held(version, adapter=True) for version in plan.adapters),
         options=dict(plan.options),
         dtype=plan.settings.dtype,
@@ -41,7 +41,9 @@ def component_spec(plan: ComponentPlan, store_path: str) -> ComponentSpec:
     )
 
 
-def component_application(plan: ComponentPlan, store_path: str, settings: RuntimeSettings) -> serve.Application:
+def component_application(
+    plan: ComponentPlan, store_paths: tuple[str, ...], settings: RuntimeSettings
+) -> serve.Application:
     """Return the Serve application of a component."""
     process = plan.settings
     scaling: dict[str, Any] = {"num_replicas": process.replicas.min}
@@ -55,7 +57,7 @@ def component_application(plan: ComponentPlan, store_path: str, settings: Runtim
                 downscale_delay_s=process.autoscaling.downscale_delay_s,
                 metrics_interval_s=0.5,
                 look_back_period_s=LOOK_BACK_S,
-                policy=AutoscalingPolicy(
+                policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
                     policy_function=OngoingPolicy,
                     policy_kwargs={"target_ongoing": process.autoscaling.target_ongoing},
                 ),
@@ -71,7 +73,7 @@ def component_application(plan: ComponentPlan, store_path: str, settings: Runtim
         graceful_shutdown_wait_loop_s=0.1,
         **scaling,
     )(Host)
-    application: serve.Application = deployment.bind(component_spec(plan, store_path), settings)
+    application: serve.Application = deployment.bind(component_spec(plan, store_paths), settings)
     return application
 
 

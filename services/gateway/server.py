@@ -144,37 +144,31 @@ class GatewayHost:
         component_token: Token that components ask for.
     """
 
-    def __init__(self, settings: GatewaySettings, runtime: RuntimeSettings, component_token: str) -> None:
-        set_up_logging(runtime.log_level)
-        self._arguments = (settings, runtime, component_token)
-        self._server: GatewayServer | None = None
-        self._ready: asyncio.Task[None] = asyncio.get_event_loop().create_task(self._start())
-
-    async def _start(self) -> None:
+    async def __init__(  # type: ignore[misc]
+        self, settings: GatewaySettings, runtime: RuntimeSettings, component_token: str
+    ) -> None:
         from services.runtime.cluster import ClusterRoutes
 
-        routes = ClusterRoutes(keep_systems=True)
-        await routes.start()
-        server = GatewayServer(routes, *self._arguments)
+        set_up_logging(runtime.log_level)
+        self._server: GatewayServer | None = None
+        self._routes = ClusterRoutes(keep_systems=True)
+        await self._routes.start()
+        server = GatewayServer(self._routes, settings, runtime, component_token)
         await server.start()
         self._server = server
 
-    async def ready(self) -> tuple[str, str]:
-        """Return the addresses of the gateway and of its metrics, once it serves."""
-        await self._ready
+    async def addresses(self) -> tuple[str, str]:
+        """Return the addresses of the gateway and of its metrics."""
         if self._server is None:
             raise Unavailable("the gateway is stopping")
         return self._server.address, self._server.metrics_address
 
     async def check_health(self) -> None:
         """Raise when the gateway cannot serve: Serve then replaces it."""
-        if self._ready.done():
-            self._ready.result()
-            if self._server is not None:
-                await self._server.healthy()
+        if self._server is not None:
+            await self._server.healthy()
 
     async def __del__(self) -> None:
         """Let the requests in flight end, then stop. Serve calls and awaits this."""
-        self._ready.cancel()
         if self._server is not None:
             await self._server.stop()

@@ -80,6 +80,7 @@ class Batcher(Generic[Item, Result]):
             result fails that item's request alone; one that is raised fails the whole batch.
         max_batch: Most items in a batch.
         name: Name of the thread.
+        set_up: Runs first on the thread.
     """
 
     def __init__(
@@ -87,11 +88,12 @@ class Batcher(Generic[Item, Result]):
         run: Callable[[Sequence[Item]], Sequence[Result | BaseException]],
         max_batch: int,
         name: str = "batch",
+        set_up: Callable[[], None] | None = None,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._queue: deque[tuple[_Submission[Item, Result], int, Item]] = deque()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=set_up)
         self._pump: asyncio.Task[None] | None = None
 
     async def submit(self, ticket: Ticket, items: Sequence[Item]) -> list[Result]:

@@ -23,7 +23,7 @@ class ComponentSpec:
         kind: Kind of node.
         type: Type in the catalog.
         factory: "module:attribute" of what builds it.
-        store_path: Directory of its artifacts.
+        store_paths: Directories of artifacts, searched in order.
         held: Versions to load at the start.
         options: The node's options.
         dtype: Element type to compute in.
@@ -38,7 +38,7 @@ class ComponentSpec:
     kind: str
     type: str
     factory: str
-    store_path: str
+    store_paths: tuple[str, ...]
     held: tuple[Held, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = "float32"
@@ -64,7 +64,7 @@ class ComponentSpec:
                 component=self.component,
                 kind=self.kind,
                 type=self.type,
-                store=ArtifactStore(Path(self.store_path)),
+                store=ArtifactStore(*map(Path, self.store_paths)),
                 held=self.held,
                 tensors=TensorStore(max_bytes=self.tensor_bytes),
                 options=self.options,

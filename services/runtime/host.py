@@ -34,24 +34,21 @@ class Host:
         settings: Where to listen, tokens.
     """
 
-    def __init__(self, spec: ComponentSpec, settings: RuntimeSettings) -> None:
+    async def __init__(self, spec: ComponentSpec, settings: RuntimeSettings) -> None:  # type: ignore[misc]
+        # Asynchronous, which Serve allows: a replica counts as started only when it serves, and a failure to load is
+        # a failed start that Serve reports.
         set_up_logging(settings.log_level)
         os.environ["ANYPLEX_NODE_ADDRESS"] = str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         self._spec = spec
-        self._settings = settings
-        self._ready: asyncio.Task[None] = asyncio.get_event_loop().create_task(self._start())
         self._server: ComponentServer | None = None
         self._registration: Registration | None = None
-
-    async def _start(self) -> None:
-        component = await asyncio.to_thread(self._spec.build)
-        server = ComponentServer(component, self._settings)
+        component = await asyncio.to_thread(spec.build)
+        server = ComponentServer(component, settings)
         await server.start()
         self._server = server
-        registration = Registration(self._entry(server))
+        self._registration = Registration(self._entry(server))
         server.on_change = self._renew
-        await registration.start()
-        self._registration = registration
+        await self._registration.start()
 
     def _entry(self, server: ComponentServer) -> Entry:
         card = server.component.card()
@@ -70,14 +67,10 @@ class Host:
 
     async def wake(self) -> str:
         """Answer the empty call that started this replica."""
-        await self._ready
         return self._spec.component
 
     async def check_health(self) -> None:
         """Raise when the replica cannot serve: Serve then replaces it."""
-        if not self._ready.done():
-            return
-        self._ready.result()
         if self._server is None or not await answers(self._server.address, timeout_s=5.0):
             raise Unavailable(f"{self._spec.component} does not answer its own health check")
 
@@ -90,7 +83,6 @@ class Host:
 
     async def __del__(self) -> None:
         """Leave the routing, let the calls in flight end, stop. Serve calls and awaits this when it scales down."""
-        self._ready.cancel()
         if self._registration is not None:
             await self._registration.stop()
             await asyncio.sleep(DEREGISTER_S)

@@ -141,7 +141,7 @@ class Resident(Generic[Model]):
                     f"artifact {version} is a {artifact.kind} {artifact.type!r}, a {self.kind} {self.type!r} expected"
                 )
             architecture = architecture_hash(artifact.kind, artifact.type, artifact.config)
-            if self._entries and architecture != self.architecture:
+            if self._entries and self.kind != "adapter" and architecture != self.architecture:
                 raise FailedPrecondition(f"artifact {version} has another architecture than the versions loaded here")
             try:
                 model = await asyncio.to_thread(self._build, artifact)

@@ -44,7 +44,7 @@ def violations_of(error: e.AnyplexError) -> list[tuple[str, str]]:
     """Return the wrong fields an error names: (path, description)."""
     violations = getattr(error, "violations", ())
     if violations:
-        return [(str(where), str(message)) for where, message in violations]
+        return [(violation.field, violation.description) for violation in violations]
     if isinstance(error, e.InvalidRequest) and error.where.startswith("request"):
         return [(error.where, error.message)]
     return []

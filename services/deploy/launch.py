@@ -1,0 +1,345 @@
+"""The life of a cluster: Ray up, directory, components and gateway up, watched, and down again."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graph.errors import AlreadyExists, AnyplexError, FailedPrecondition, Unavailable
+from services.deploy.plans import Deployment, plan_deployment
+from services.deploy.state import ClusterState, home, read_state, remove_state, replicas_of, write_state
+from services.runtime.settings import settings_from_env
+
+Report = Callable[[str], None]
+
+START_S = 300.0
+STOP_S = 60.0
+DRAIN_S = 20.0
+OBJECT_STORE_BYTES = 80 * 2**20
+RAY_ENVIRONMENT = {
+    # Serve collects what replicas report every ten seconds by default: too slow to scale by.
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
+    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
+    # One event loop a replica: gRPC's asyncio server and Serve share it.
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    # Serve's replicas open a port that unpickles what it is sent: Ray's tokens guard it.
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What to start.
+
+    Attributes:
+        systems: Names or files of systems.
+        profile: Name or file of the profile.
+        weights: Checkpoint instead of the bundled weights.
+        host: Address of the gateway; "" means the profile's.
+        port: Port of the gateway; 0 means the profile's.
+        token: Token the gateway asks for; "" means none (loopback only).
+        name: Name of the cluster.
+        ray_address: Ray cluster to join; "" starts one on this machine.
+        log_path: Where a detached process writes.
+    """
+
+    systems: tuple[str, ...] = ("next-gpt",)
+    profile: str = "local"
+    weights: str | None = None
+    host: str = ""
+    port: int = 0
+    token: str = ""
+    name: str = "default"
+    ray_address: str = ""
+    log_path: str = ""
+
+
+def run_foreground(options: UpOptions, report: Report, stopped: threading.Event | None = None) -> None:
+    """Start a cluster, keep it running until SIGINT, SIGTERM or ``stopped``, and take it down.
+
+    Raises:
+        AnyplexError: It cannot be started; nothing of it stays.
+    """
+    running = read_state(options.name)
+    if running is not None and running.alive() and running.pid != os.getpid():
+        raise AlreadyExists(f"a cluster {options.name!r} runs already at {running.address} (anyplex down)")
+    stop = stopped or threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+    cluster = Cluster(options, report)
+    try:
+        cluster.start(stop)
+        cluster.watch(stop)
+    except AnyplexError as error:
+        if options.log_path:
+            cluster.note(phase="failed", line=str(error))
+        raise
+    finally:
+        cluster.stop()
+
+
+class Cluster:
+    """One cluster, owned by this process.
+
+    Args:
+        options: What to start.
+        report: Told what goes on, a line at a time.
+    """
+
+    def __init__(self, options: UpOptions, report: Report) -> None:
+        self.options = options
+        self.report = report
+        self.state = ClusterState(options.name, os.getpid(), "", log_path=options.log_path)
+        self._ray: Any = None
+        self._failed = False
+
+    def note(self, **changes: Any) -> None:  # noqa: ANN401
+        """Write down what has changed."""
+        self.state = dataclasses.replace(self.state, **changes)
+        self._failed = self._failed or self.state.phase == "failed"
+        write_state(self.state)
+
+    def say(self, line: str) -> None:
+        """Report, and write it down."""
+        self.report(line)
+        self.note(line=line)
+
+    def start(self, stop: threading.Event) -> None:
+        """Bring everything up.
+
+        Raises:
+            AnyplexError: Something does not start.
+        """
+        options = self.options
+        deployment = plan_deployment(options.systems, options.profile, options.weights)
+        gateway = dataclasses.replace(
+            deployment.profile.gateway,
+            host=options.host or deployment.profile.gateway.host,
+            port=options.port or deployment.profile.gateway.port,
+            default_system=deployment.profile.gateway.default_system or next(iter(deployment.systems)),
+        )
+        edge = settings_from_env(host=gateway.host, data_token=options.token, control_token="")
+        inside = settings_from_env(
+            host=deployment.profile.host,
+            port_range=deployment.profile.port_range,
+            data_token=secrets.token_hex(16),
+            control_token=secrets.token_hex(16),
+            tls=None,
+        )
+        self.note(
+            address=f"{gateway.host}:{gateway.port}",
+            token=options.token,
+            component_token=inside.data_token,
+            systems=tuple(deployment.systems),
+            profile=deployment.profile.name,
+            components={c.id: [c.kind, c.type, *(f"{s}.{n}" for s, n in c.uses)] for c in deployment.components},
+        )
+        self.say("starting Ray")
+        self._start_ray()
+        from services.deploy.rollout import deploy, wait_ready
+
+        self.say(f"starting {len(deployment.components)} components and the gateway")
+        deploy(deployment, gateway, edge, inside)
+        snapshot, metrics_address = wait_ready(deployment, self.say, stop, START_S)
+        self.note(phase="ready", replicas=replicas_of(snapshot.entries), metrics_address=metrics_address)
+        self.say(f"ready at {self.state.address}: {', '.join(deployment.systems)}")
+
+    def watch(self, stop: threading.Event) -> None:
+        """Keep the list of replicas up to date until told to stop."""
+        from services.deploy.rollout import follow
+
+        follow(stop, lambda snapshot: self.note(replicas=replicas_of(snapshot.entries)))
+
+    def stop(self) -> None:
+        """Take everything down that ``start`` brought up."""
+        if self._ray is not None:
+            self.report("stopping")
+            if not self._failed:
+                self.note(phase="stopping")
+            from services.deploy.rollout import withdraw
+
+            if not self.options.ray_address:
+                # What is in flight gets a moment; the processes are ours and go with Ray.
+                withdraw(DRAIN_S)
+            else:
+                withdraw(STOP_S)
+            self._ray.shutdown()
+            self._ray = None
+        if not self._failed:
+            remove_state(self.options.name)
+
+    def _start_ray(self) -> None:
+        for key, value in RAY_ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        if not self.options.ray_address:
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        import ray
+
+        from services.runtime.cluster import NAMESPACE
+
+        common: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
+        try:
+            if self.options.ray_address:
+                ray.init(address=self.options.ray_address, **common)
+            else:
+                scratch = os.environ.get("ANYPLEX_RAY_DIR") or tempfile.mkdtemp(prefix="apx-", dir="/tmp")  # noqa: S108
+                ray.init(
+                    address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
+                    num_cpus=max(2, os.cpu_count() or 2), _temp_dir=scratch, **common,
+                )  # fmt: skip
+        except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
+            raise Unavailable(f"Ray does not start: {str(error).splitlines()[0][:300]}") from error
+        self._ray = ray
+
+
+def start_detached(options: UpOptions, report: Report) -> ClusterState:
+    """Start a cluster in a process of its own and wait until it is ready.
+
+    Raises:
+        AlreadyExists: A cluster of that name runs.
+        AnyplexError: It does not start.
+    """
+    running = read_state(options.name)
+    if running is not None and running.alive():
+        raise AlreadyExists(f"a cluster {options.name!r} runs already at {running.address} (anyplex down)")
+    remove_state(options.name)
+    log_path = home() / "logs" / f"{options.name}.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    content = json.dumps(dataclasses.asdict(dataclasses.replace(options, log_path=str(log_path))))
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own module
+            [sys.executable, "-m", "services.deploy"],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    # Through the pipe, not the command line: it may hold a token, and command lines are everybody's to read.
+    _hand_over(process, content.encode())
+    last, give_up = "", time.monotonic() + START_S + 30.0
+    while time.monotonic() < give_up:
+        state = read_state(options.name)
+        if state is not None and state.line != last:
+            last = state.line
+            report(last)
+        if state is not None and state.phase == "ready":
+            return state
+        if state is not None and state.phase == "failed":
+            remove_state(options.name)
+            raise FailedPrecondition(state.line or "the cluster did not start; see its log")
+        if process.poll() is not None:
+            raise Unavailable(f"the cluster's process ended with {process.returncode}; see {log_path}")
+        time.sleep(0.1)
+    stop(options.name, report)
+    raise Unavailable(f"the cluster was not ready after {START_S:.0f} s; see {log_path}")
+
+
+def _hand_over(process: subprocess.Popen[bytes], content: bytes) -> None:
+    if process.stdin is not None:
+        process.stdin.write(content)
+        process.stdin.close()
+
+
+def stop(name: str, report: Report) -> bool:
+    """Take a cluster down; returns whether there was one."""
+    state = read_state(name)
+    if state is None or not state.alive():
+        remove_state(name)
+        return False
+    report(f"stopping {name} (process {state.pid})")
+    os.kill(state.pid, signal.SIGTERM)
+    give_up = time.monotonic() + STOP_S
+    while state.alive() and time.monotonic() < give_up:
+        time.sleep(0.1)
+    if state.alive():
+        report("it does not stop by itself; killing it")
+        os.kill(state.pid, signal.SIGKILL)
+    remove_state(name)
+    return True
+
+
+@dataclass(frozen=True)
+class ReplicaStatus:
+    """Load of one replica, as it reports it; ``error`` says why there is none."""
+
+    address: str
+    versions: tuple[str, ...] = ()
+    waiting: int = 0
+    running: int = 0
+    finished: int = 0
+    failed: int = 0
+    resident_bytes: int = 0
+    uptime_s: float = 0.0
+    cold_start_s: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ComponentStatus:
+    """One component and its replicas."""
+
+    component: str
+    kind: str
+    type: str
+    uses: tuple[str, ...]
+    replicas: tuple[ReplicaStatus, ...]
+
+
+def component_stats(state: ClusterState) -> list[ComponentStatus]:
+    """Ask every replica of a cluster for its load."""
+    return asyncio.run(_component_stats(state))
+
+
+async def _component_stats(state: ClusterState) -> list[ComponentStatus]:
+    import grpc.aio
+    from anyplex.v1 import component_pb2, component_pb2_grpc
+
+    from services.runtime.server import token_metadata
+
+    metadata = token_metadata(state.component_token)
+
+    async def one(address: str, versions: tuple[str, ...]) -> ReplicaStatus:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub: Any = component_pb2_grpc.ComponentServiceStub(channel)
+            try:
+                s = await stub.GetStats(component_pb2.GetStatsRequest(), timeout=2.0, metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                return ReplicaStatus(address, versions, error=error.code().name.lower())
+            return ReplicaStatus(
+                address, versions, s.waiting, s.running, s.finished, s.failed,
+                s.resident_bytes, s.uptime_s, s.cold_start_s,
+            )  # fmt: skip
+
+    statuses: list[ComponentStatus] = []
+    for component, (kind, type_, *uses) in state.components.items():
+        mine = [replica for replica in state.replicas if replica.component == component]
+        replicas = await asyncio.gather(*(one(replica.address, replica.versions) for replica in mine))
+        statuses.append(ComponentStatus(component, kind, type_, tuple(uses), tuple(replicas)))
+    return statuses
+
+
+def deployment_of(options: UpOptions) -> Deployment:
+    """Plan what ``options`` would start."""
+    return plan_deployment(options.systems, options.profile, options.weights)
+
+
+def log_file(name: str) -> Path:
+    """Return where a detached cluster writes its log."""
+    return home() / "logs" / f"{name}.log"

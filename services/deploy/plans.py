@@ -1,0 +1,84 @@
+"""From names of systems and a profile to plans with versions, without touching a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from graph.compile import check_versions, compile_system, merge_components
+from graph.errors import InvalidRequest
+from graph.plan import ComponentPlan, SystemPlan
+from graph.profile import Profile, load_profile
+from graph.spec import SystemSpec, find_system, raise_problems
+from graph.validate import load_system
+from services.artifacts import ArtifactStore
+from services.deploy.state import home
+from services.deploy.versions import Weights, architectures, import_weights
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What is to run.
+
+    Attributes:
+        profile: How.
+        systems: Plans by name, in the order they were asked for.
+        components: Components they need together.
+        store_paths: Directories of artifacts, searched in order.
+    """
+
+    profile: Profile
+    systems: dict[str, SystemPlan]
+    components: tuple[ComponentPlan, ...]
+    store_paths: tuple[str, ...]
+
+
+def plan_deployment(
+    systems: Sequence[str], profile_name: str = "local", weights: str | None = None, store: Path | None = None
+) -> Deployment:
+    """Plan what is to run.
+
+    Args:
+        systems: Names, or paths of system files.
+        profile_name: Name, or path of a profile file.
+        weights: Checkpoint (directory or hub id) instead of the bundled weights; for one system only.
+        store: Where imported checkpoints are kept; by default under the user's Anyplex directory.
+
+    Raises:
+        AnyplexError: A file is wrong, weights are missing or do not fill the system's slots.
+    """
+    if weights and len(systems) != 1:
+        raise InvalidRequest("goes with exactly one system", "--weights")
+    profile = load_profile(profile_name)
+    bundled = Weights.bundled()
+    own = store or home() / "artifacts"
+    shelf = ArtifactStore(own, bundled.store.root)
+    plans: dict[str, SystemPlan] = {}
+    for name in systems:
+        path = Path(name) if name.endswith((".yaml", ".yml")) else find_system(name)
+        spec = load_system(path)
+        versions = _versions(spec, profile, weights, bundled, shelf)
+        raise_problems(check_versions(spec, versions), f"system {spec.name!r}")
+        spec = _without_empty_adapters(spec, versions)
+        plans[spec.name] = compile_system(spec, profile, versions, architectures(shelf, versions))
+    return Deployment(profile, plans, tuple(merge_components(plans.values())), (str(own), str(bundled.store.root)))
+
+
+def _versions(
+    spec: SystemSpec, profile: Profile, weights: str | None, bundled: Weights, shelf: ArtifactStore
+) -> dict[str, str]:
+    """Return the version set: from ``weights``, from the profile, else from what comes along."""
+    source = weights or profile.weights_for(spec.name, "")
+    if source:
+        return import_weights(spec, source, shelf)
+    return {slot: v for slot, v in bundled.set_of(spec.name).items() if slot in spec.slots()}
+
+
+def _without_empty_adapters(spec: SystemSpec, versions: dict[str, str]) -> SystemSpec:
+    """A checkpoint without an adapter leaves that slot empty: the node then runs without one."""
+    nodes = {
+        name: replace(node, lora=False) if node.lora and not versions.get(node.adapter_slot) else node
+        for name, node in spec.nodes.items()
+    }
+    return replace(spec, nodes=nodes)
