@@ -364,7 +364,7 @@ def load_tokenizer(files: Mapping[str, bytes], decoder: Mapping[str, Any]) -> Pr
                 scratch, local_files_only=True, trust_remote_code=False
             )
         else:
-            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))
+            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(directory / "tokenizer.json"))  # type: ignore[no-untyped-call]
     if not tokenizer.is_fast:
         raise ValueError("a fast tokenizer (tokenizer.json) expected")
     return tokenizer

@@ -65,14 +65,11 @@ class EncoderComponent(Component):
     def __init__(self, context: ComponentContext) -> None:
         super().__init__(context)
         self._resident: Resident[ClipVision] = Resident(context.store, context.kind, context.type, self._build)
-        self._batcher: Batcher[_Pixels, torch.Tensor] = Batcher(self._run, context.max_batch, "encode")
+        self._batcher: Batcher[_Pixels, torch.Tensor] = Batcher(self._run, context.max_batch, "encode", self._set_up)
         self._decoding = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
 
     async def start(self) -> None:
         """Load the versions of the plan and run one empty picture through the first."""
-        import torch
-
-        torch.set_num_threads(self.context.threads)
         for held in self.context.held:
             await self.load_version(held)
         if len(self._resident):
@@ -155,6 +152,12 @@ class EncoderComponent(Component):
             results.append(m.Features(kept, one.content_hash, one.times_s))
         return results
 
+    def _set_up(self) -> None:
+        import torch
+
+        # Also on the thread that runs the model: OpenMP keeps the number by thread.
+        torch.set_num_threads(self.context.threads)
+
     def _build(self, artifact: Artifact) -> ClipVision:
         from services.encoders.clip_vision import ClipVision
 
@@ -195,11 +198,11 @@ def check_items(items: Sequence[m.Media], modalities: Sequence[str], frames: int
         InvalidRequest: Something is wrong.
     """
     if not 1 <= len(items) <= MAX_ITEMS:
-        raise InvalidRequest(f"{len(items)} items, 1 to {MAX_ITEMS} expected", "request.items")
+        raise InvalidRequest(f"{len(items)} items, 1 to {MAX_ITEMS} expected", "items")
     if not 0 <= frames <= MAX_VIDEO_FRAMES:
-        raise InvalidRequest(f"{frames} frames, 0 to {MAX_VIDEO_FRAMES} expected", "request.frames")
+        raise InvalidRequest(f"{frames} frames, 0 to {MAX_VIDEO_FRAMES} expected", "frames")
     for index, item in enumerate(items):
-        where = f"request.items[{index}]"
+        where = f"items[{index}]"
         if item.modality not in modalities:
             raise InvalidRequest(
                 f"modality {item.modality[:64]!r}, one of {list(modalities)} expected", f"{where}.modality"
@@ -213,7 +216,7 @@ def _located(index: int, item: m.Media, frames: int, model: ClipVision) -> Calla
         try:
             return _decode(item, frames or DEFAULT_FRAMES, model)
         except InvalidRequest as error:
-            raise error.at(f"request.items[{index}].{item.modality}") from error
+            raise error.at(f"items[{index}].{item.modality}") from error
 
     return decode
 
@@ -279,7 +282,7 @@ class EncoderService(encoder_pb2_grpc.EncoderServiceServicer):
     ) -> encoder_pb2.EncodeResponse:
         """Encode media."""
         if request.window_adapters:
-            raise InvalidRequest("this encoder has no windows", "request.window_adapters")
+            raise InvalidRequest("this encoder has no windows", "window_adapters")
         features = await self._component.encode(
             convert.version_from_proto(request.version),
             [convert.media_from_proto(item) for item in request.items],

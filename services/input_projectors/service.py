@@ -65,13 +65,10 @@ class InputProjectorComponent(Component):
     def __init__(self, context: ComponentContext) -> None:
         super().__init__(context)
         self._resident: Resident[_Loaded] = Resident(context.store, context.kind, context.type, self._build)
-        self._batcher: Batcher[_Item, torch.Tensor] = Batcher(self._run, context.max_batch, "project")
+        self._batcher: Batcher[_Item, torch.Tensor] = Batcher(self._run, context.max_batch, "project", self._set_up)
 
     async def start(self) -> None:
         """Load the versions of the plan."""
-        import torch
-
-        torch.set_num_threads(self.context.threads)
         for held in self.context.held:
             await self.load_version(held)
 
@@ -125,10 +122,10 @@ class InputProjectorComponent(Component):
             Exhausted: Too many requests wait.
         """
         if not 1 <= len(items) <= MAX_ITEMS:
-            raise InvalidRequest(f"{len(items)} items, 1 to {MAX_ITEMS} expected", "request.items")
+            raise InvalidRequest(f"{len(items)} items, 1 to {MAX_ITEMS} expected", "items")
         if len(prompt) > MAX_PROMPT_CHARACTERS:
             raise InvalidRequest(
-                f"{len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} expected", "request.prompt"
+                f"{len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} expected", "prompt"
             )
         if version.adapter:
             raise FailedPrecondition(f"a {self.context.type} projector takes no adapters")
@@ -150,7 +147,7 @@ class InputProjectorComponent(Component):
         ]
 
     async def _read(self, index: int, tensor: m.Tensor, loaded: _Loaded) -> torch.Tensor:
-        where = f"request.items[{index}].tensor"
+        where = f"items[{index}].tensor"
         width = loaded.module.feature_width
         check_tensor(tensor, where)
         if tensor.dtype not in FLOATS:
@@ -170,6 +167,12 @@ class InputProjectorComponent(Component):
         except ValueError as error:
             raise InvalidRequest(str(error), where) from error
         return features_NTF
+
+    def _set_up(self) -> None:
+        import torch
+
+        # Also on the thread that runs the model: OpenMP keeps the number by thread.
+        torch.set_num_threads(self.context.threads)
 
     def _build(self, artifact: Artifact) -> _Loaded:
         from services.input_projectors.models import build_projector

@@ -125,6 +125,10 @@ class Resident(Generic[Model]):
             return entry.model
         raise FailedPrecondition(f"no version of this {self.kind} is loaded")
 
+    def all(self) -> list[Model]:
+        """Return the models of all versions."""
+        return [entry.model for entry in self._entries.values()]
+
     async def load(self, version: str) -> Model:
         """Load a version beside those there are; again is harmless.
 

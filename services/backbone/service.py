@@ -1,0 +1,380 @@
+"""The backbone's gRPC face, and what stands behind it: segments in; text, signal blocks and usage out."""
+
+# T tokens, D backbone width
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import ExitStack, aclosing
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from anyplex.v1 import backbone_pb2, backbone_pb2_grpc, component_pb2
+
+from graph import messages as m
+from graph.errors import FailedPrecondition, InvalidRequest, Unimplemented
+from services.artifacts.store import Artifact
+from services.runtime import convert
+from services.runtime.batching import Ticket, admitted
+from services.runtime.component import Component, ComponentContext, Held
+from services.runtime.interceptors import request_id_of
+from services.runtime.resident import Resident, finite
+from services.runtime.tensors import check_tensor, to_torch
+
+if TYPE_CHECKING:
+    import torch
+
+    from services.backbone.engine import Engine, Job
+    from services.backbone.loaded import AdapterWeights, LoadedBackbone
+
+ADAPTER_TYPE = "lora"
+MAX_SEGMENTS = 4_096
+MAX_ANSWERS = 16
+MAX_STOPS = 16
+MAX_LOGPROBS = 20
+FLOATS = ("float32", "bfloat16", "float16")
+# Short texts are tokenized where they are; longer ones on a thread, so that nobody else waits for them.
+INLINE_CHARACTERS = 4_096
+
+
+class BackboneComponent(Component):
+    """Serves backbones of type ``decoder``."""
+
+    def __init__(self, context: ComponentContext) -> None:
+        super().__init__(context)
+        self._resident: Resident[LoadedBackbone] = Resident(context.store, context.kind, context.type, self._build)
+        self._adapters: Resident[AdapterWeights] = Resident(context.store, "adapter", ADAPTER_TYPE, self._build_adapter)
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine.
+
+        Raises:
+            FailedPrecondition: The component was not started.
+        """
+        if self._engine is None:
+            raise FailedPrecondition("the backbone is not started")
+        return self._engine
+
+    async def start(self) -> None:
+        """Load the versions and adapters of the plan, and decode one token to warm up."""
+        from services.backbone.plain_engine import PlainEngine
+
+        self._engine = PlainEngine(self.context.max_batch, self._set_up)
+        for held in sorted(self.context.held, key=lambda held: held.adapter):
+            await self.load_version(held)
+        if len(self._resident):
+            await self._warm_up()
+
+    async def stop(self) -> None:
+        """End the engine."""
+        self.engine.close()
+
+    async def load_version(self, held: Held) -> None:
+        """Load one more version, or adapter of the versions there are."""
+        if not held.adapter:
+            backbone = await self._resident.load(held.version)
+            for weights in self._adapters.all():
+                await self._add(backbone, weights)
+            return
+        self._resident.any()
+        weights = await self._adapters.load(held.version)
+        try:
+            for backbone in self._resident.all():
+                await self._add(backbone, weights)
+        except FailedPrecondition:
+            await self._adapters.unload(held.version)
+            raise
+
+    async def unload_version(self, version: str) -> None:
+        """Drop a version or adapter when its last request has left."""
+        if version not in self._adapters:
+            await self._resident.unload(version)
+            return
+        await self._adapters.unload(version)
+        for backbone in self._resident.all():
+            await self.engine.between_steps(lambda one=backbone: one.remove_adapter(version))  # type: ignore[misc]
+
+    def card(self) -> component_pb2.ContractCard:
+        """Return the contract card."""
+        backbone = self._resident.any()
+        return component_pb2.ContractCard(
+            contract="v1",
+            kind=self.context.kind,
+            type=self.context.type,
+            architecture=self._resident.architecture,
+            input_width=backbone.width,
+            output_width=int(backbone.model.config.get_text_config().hidden_size),
+            signals={modality: len(ids) for modality, ids in backbone.codec.signal_ids.items()},
+            tokenizer_fingerprint=backbone.codec.fingerprint,
+            context_tokens=backbone.context_tokens,
+            versions=[*self._resident.held(), *self._adapters.held()],
+            dtype=convert.DTYPES[self.context.dtype],  # type: ignore[arg-type]
+            queue_limit=self.context.queue_limit,
+            adds_input_embeddings=backbone.adds_input_embeddings,
+        )
+
+    def add_to(self, server: grpc.aio.Server) -> str:
+        """Add the service to a server."""
+        backbone_pb2_grpc.add_BackboneServiceServicer_to_server(BackboneService(self), server)
+        return backbone_pb2.DESCRIPTOR.services_by_name["BackboneService"].full_name
+
+    async def decode(
+        self, version: m.VersionRef, request: m.DecodeRequest, lease_id: str, deadline_s: float = math.inf
+    ) -> AsyncGenerator[m.DecodeEvent, None]:
+        """Decode one request; closing the generator frees its place within one model step.
+
+        Args:
+            version: Which weights, which adapter.
+            request: What to decode.
+            lease_id: Lease of the tensors it gives.
+            deadline_s: ``time.monotonic()`` at which it ends.
+
+        Raises:
+            InvalidRequest: Segments or sampling are wrong, or the prompt does not fit the context.
+            FailedPrecondition: The version or adapter is not loaded.
+            Exhausted: Too many requests wait.
+            DeadlineExceeded: The time is over.
+        """
+        check_request(request)
+        with ExitStack() as stack:
+            ticket = stack.enter_context(admitted(self))
+            backbone = stack.enter_context(self._resident.use(version.version))
+            if version.adapter:
+                stack.enter_context(self._adapters.use(version.adapter))
+            job = await self._job(backbone, version.adapter, request, ticket, deadline_s)
+            async with aclosing(self.engine.submit(job)) as events:
+                observed = _Observed(self, job)
+                async for event in events:
+                    observed.see(event)
+                    yield self._kept(event, lease_id)
+
+    async def _job(
+        self,
+        backbone: LoadedBackbone,
+        adapter: str,
+        request: m.DecodeRequest,
+        ticket: Ticket,
+        deadline_s: float,
+    ) -> Job:
+        from services.backbone.codec import MediaSlot
+        from services.backbone.engine import Job, MediaRun
+
+        check_ids(request, backbone)
+        segments = [segment for turn in request.turns for segment in turn.segments]
+        media = [segment for segment in segments if segment.embeddings is not None]
+        n_media_tokens = sum(segment.embeddings.shape[0] for segment in media if segment.embeddings is not None)
+        most = backbone.context_tokens - 1
+        if n_media_tokens > most:
+            raise too_long(f"prompt of more than {n_media_tokens} tokens", backbone)
+        embeddings = [await self._read(segment.embeddings, backbone) for segment in media if segment.embeddings]
+        characters = sum(len(segment.text or "") for segment in segments)
+        if characters > INLINE_CHARACTERS:
+            runs = await asyncio.to_thread(backbone.codec.encode, request.turns, request.raw, most)
+        else:
+            runs = backbone.codec.encode(request.turns, request.raw, most)
+        prompt = tuple(
+            MediaRun(embeddings[run.index], media[run.index].position_mode == "shared")
+            if isinstance(run, MediaSlot)
+            else run
+            for run in runs
+        )
+        job = Job(
+            backbone, adapter, prompt, request.sampling, ticket.begin, request.priority, deadline_s,
+            request.produced_ids, request.force_signals,
+        )  # fmt: skip
+        room = backbone.context_tokens - job.prompt_tokens
+        if room < 1 or room <= len(request.produced_ids):
+            raise too_long(f"prompt of {job.prompt_tokens + len(request.produced_ids)} tokens", backbone)
+        sampling = dataclasses.replace(request.sampling, max_tokens=min(request.sampling.max_tokens, room))
+        return dataclasses.replace(job, sampling=sampling)
+
+    async def _read(self, tensor: m.Tensor, backbone: LoadedBackbone) -> torch.Tensor:
+        where = "turns.segments.embeddings"
+        embeddings = to_torch(await self.context.tensors.resolve(tensor, where))
+        if embeddings.shape[-1] != backbone.width:
+            raise InvalidRequest(f"shape {list(tensor.shape)}, [tokens, {backbone.width}] expected", where)
+        if not finite(embeddings):
+            raise InvalidRequest("NaN or Inf among the embeddings", where)
+        return embeddings
+
+    def _kept(self, event: m.DecodeEvent, lease_id: str) -> m.DecodeEvent:
+        if not isinstance(event, m.SignalBlock):
+            return event
+        tensors = self.context.tensors
+        embeddings = event.input_embeddings
+        return dataclasses.replace(
+            event,
+            hidden_states=tensors.keep(event.hidden_states, lease_id),
+            input_embeddings=None if embeddings is None else tensors.keep(embeddings, lease_id),
+        )
+
+    def _build(self, artifact: Artifact) -> LoadedBackbone:
+        from services.backbone.loaded import LoadedBackbone
+
+        return LoadedBackbone.from_artifact(artifact, self.context.dtype, self.context.device)
+
+    def _build_adapter(self, artifact: Artifact) -> AdapterWeights:
+        from services.backbone.loaded import AdapterWeights
+
+        return AdapterWeights.from_artifact(artifact)
+
+    async def _add(self, backbone: LoadedBackbone, weights: AdapterWeights) -> None:
+        await self.engine.between_steps(lambda: backbone.add_adapter(weights))
+
+    def _set_up(self) -> None:
+        import torch
+
+        # On the thread that runs the model: OpenMP keeps the number by thread.
+        torch.set_num_threads(self.context.threads)
+
+    async def _warm_up(self) -> None:
+        from services.backbone.engine import Job
+
+        backbone = self._resident.any()
+        job = Job(backbone, "", ((0,),), m.Sampling(max_tokens=2), began=lambda: None)
+        async with aclosing(self.engine.submit(job)) as events:
+            async for _ in events:
+                pass
+
+
+class _Observed:
+    """Tells the metrics when the tokens of a request came."""
+
+    def __init__(self, component: BackboneComponent, job: Job) -> None:
+        self._metrics = component.metrics
+        self._arrived_s = self._last_s = time.monotonic()
+        self._first = True
+        self._job = job
+
+    def see(self, event: m.DecodeEvent) -> None:
+        """Observe an event."""
+        metrics, now = self._metrics, time.monotonic()
+        if metrics is None:
+            return
+        if isinstance(event, m.DecodeStarted):
+            metrics.prompt_tokens.inc(event.prompt_tokens)
+        elif isinstance(event, m.DecodeFinished):
+            metrics.generation_tokens.inc(event.completion_tokens - len(self._job.produced_ids))
+            metrics.latency_s.observe(now - self._arrived_s)
+            if event.choice == 0:
+                metrics.queue_s.observe(event.queue_s)
+        else:
+            observe = metrics.first_token_s if self._first else metrics.inter_token_s
+            observe.observe(now - self._last_s)
+            self._first, self._last_s = False, now
+
+
+def too_long(what: str, backbone: LoadedBackbone) -> InvalidRequest:
+    """Return the error for a prompt that does not fit."""
+    most = backbone.context_tokens - 1
+    return InvalidRequest(f"{what}, at most {most} expected: the context has {backbone.context_tokens}", "turns")
+
+
+def check_request(request: m.DecodeRequest) -> None:
+    """Check what can be checked without a model.
+
+    Raises:
+        InvalidRequest: Something is out of range.
+        Unimplemented: Cross-attention memory.
+    """
+    check_sampling(request.sampling)
+    if not request.turns:
+        raise InvalidRequest("no turns, at least one expected", "turns")
+    if sum(len(turn.segments) for turn in request.turns) > MAX_SEGMENTS:
+        raise InvalidRequest(f"more than {MAX_SEGMENTS} segments", "turns")
+    for index, turn in enumerate(request.turns):
+        for place, segment in enumerate(turn.segments):
+            where = f"turns[{index}].segments[{place}]"
+            if segment.cross_memory is not None:
+                raise Unimplemented("this backbone has no cross-attention", f"{where}.cross_memory")
+            if segment.embeddings is not None:
+                check_embeddings(segment.embeddings, f"{where}.embeddings")
+
+
+def check_embeddings(tensor: m.Tensor, where: str) -> None:
+    """Check shape and type of embeddings before they are fetched.
+
+    Raises:
+        InvalidRequest: They are wrong.
+    """
+    check_tensor(tensor, where)
+    if tensor.dtype not in FLOATS:
+        raise InvalidRequest(f"dtype {tensor.dtype}, one of {list(FLOATS)} expected", where)
+    if len(tensor.shape) != 2 or 0 in tensor.shape:
+        raise InvalidRequest(f"shape {list(tensor.shape)}, [tokens, width] with at least one token expected", where)
+
+
+def check_ids(request: m.DecodeRequest, backbone: LoadedBackbone) -> None:
+    """Check ids and signals against what the backbone knows.
+
+    Raises:
+        InvalidRequest: They are unknown.
+    """
+    given: list[Sequence[int]] = [request.produced_ids]
+    given += [segment.token_ids or () for turn in request.turns for segment in turn.segments]
+    for ids in given:
+        for token in ids:
+            if not 0 <= token < backbone.vocabulary:
+                raise InvalidRequest(
+                    f"token {token}, 0 to {backbone.vocabulary - 1} expected", "turns.segments.token_ids"
+                )
+    if backbone.codec.media_id >= 0 and any(backbone.codec.media_id in ids for ids in given):
+        raise InvalidRequest("the token that stands for media, embeddings expected there", "turns.segments.token_ids")
+    known = sorted(backbone.codec.signal_ids)
+    for modality in request.force_signals:
+        if modality not in known:
+            raise InvalidRequest(f"signal {modality[:64]!r}, one of {known} expected", "force_signals")
+
+
+def check_sampling(sampling: m.Sampling) -> None:
+    """Check sampling parameters; the gateway has done so, other callers may not have.
+
+    Raises:
+        InvalidRequest: One is out of range.
+    """
+    ranges: tuple[tuple[str, float, float, float], ...] = (
+        ("max_tokens", sampling.max_tokens, 1, math.inf),
+        ("temperature", sampling.temperature, 0, 2),
+        ("top_p", sampling.top_p, 0, 1),
+        ("top_k", sampling.top_k, 0, math.inf),
+        ("repetition_penalty", sampling.repetition_penalty, 0, 10),
+        ("presence_penalty", sampling.presence_penalty, -2, 2),
+        ("frequency_penalty", sampling.frequency_penalty, -2, 2),
+        ("n", sampling.n, 1, MAX_ANSWERS),
+        ("logprobs", sampling.logprobs or 0, 0, MAX_LOGPROBS),
+        ("stop", len(sampling.stop), 0, MAX_STOPS),
+    )
+    for name, value, least, most in ranges:
+        if not least <= value <= most or (name in {"top_p", "repetition_penalty"} and value == 0):
+            raise InvalidRequest(f"{value}, {least:g} to {most:g} expected", f"sampling.{name}")
+    if any(not stop for stop in sampling.stop):
+        raise InvalidRequest("an empty stop string", "sampling.stop")
+
+
+class BackboneService(backbone_pb2_grpc.BackboneServiceServicer):
+    """Converts between the contract and ``BackboneComponent``."""
+
+    def __init__(self, component: BackboneComponent) -> None:
+        self._component = component
+
+    async def Decode(  # noqa: N802 - name fixed by the contract
+        self, request: backbone_pb2.DecodeRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[backbone_pb2.DecodeResponse]:
+        """Decode one request."""
+        left_s = context.time_remaining()
+        events = self._component.decode(
+            convert.version_from_proto(request.version),
+            convert.decode_from_proto(request),
+            request_id_of(context),
+            math.inf if left_s is None else time.monotonic() + left_s,
+        )
+        async with aclosing(events):
+            async for event in events:
+                yield convert.decode_event_to_proto(event)
