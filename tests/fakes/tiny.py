@@ -1,0 +1,149 @@
+"""Artifacts of every built-in type, small and random but seeded: contracts and engines are tested on them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from services.artifacts import ArtifactStore
+
+FEATURE_WIDTH = 32
+BACKBONE_WIDTH = 48
+CONTEXT_TOKENS = 256
+SIGNALS = {"image": 4, "audio": 2}
+LINES = [
+    "a large red circle at the top left and a small blue square at the center, on a white background",
+    "what colour is the small ring? orange. how many squares are there? two.",
+]
+CLIP_CONFIG: dict[str, Any] = {
+    "clip": {
+        "hidden_size": FEATURE_WIDTH, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "image_size": 32, "patch_size": 8, "projection_dim": 16,
+    },
+    "output_layer": -2,
+    "drop_cls": True,
+    "preprocess": {
+        "resize": {"shortest_edge": 32}, "crop": 32, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25],
+        "pad_to_square": False, "resample": "bicubic",
+    },
+}  # fmt: skip
+LLAMA: dict[str, Any] = {
+    "model_type": "llama", "hidden_size": BACKBONE_WIDTH, "intermediate_size": 96, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT_TOKENS,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+WIDTHS = {"feature_width": FEATURE_WIDTH, "output_width": BACKBONE_WIDTH}
+PROJECTORS: dict[str, dict[str, Any]] = {
+    "linear": {**WIDTHS, "stages": [{"space_to_depth": 2}]},
+    "mlp": {**WIDTHS, "hidden_width": BACKBONE_WIDTH},
+    "query_transformer": {
+        **WIDTHS, "hidden_width": 24, "n_queries": 5, "layers": 2, "heads": 4, "text_vocab": 256,
+    },
+}  # fmt: skip
+ADAPTER: dict[str, Any] = {"rank": 4, "alpha": 8.0, "targets": ["q_proj", "v_proj", "down_proj"]}
+
+
+@functools.cache
+def tokenizer_files() -> dict[str, bytes]:
+    """A byte-level tokenizer with chat template, signal and media tokens."""
+    from services.backbone.tokenizer import train_tokenizer
+
+    return train_tokenizer(LINES, 1024, SIGNALS)
+
+
+def randomized(module: nn.Module, seed: int, scale: float = 1.0) -> dict[str, torch.Tensor]:
+    """Tensors of a module, redrawn so that outputs depend visibly on inputs."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in module.state_dict().items():
+        if tensor.ndim < 2 or not tensor.is_floating_point():
+            tensors[name] = tensor.clone()
+            continue
+        spread = scale / tensor.shape[-1] ** 0.5
+        tensors[name] = torch.randn(tensor.shape, generator=generator) * spread
+    return tensors
+
+
+def clip_vision(store: ArtifactStore, seed: int = 0) -> str:
+    """A vision encoder."""
+    from services.encoders.clip_vision import ClipVision
+
+    module = ClipVision.from_config(CLIP_CONFIG)
+    return store.put(kind="encoder", type="clip_vision", config=CLIP_CONFIG, tensors=randomized(module, seed))
+
+
+def projector(store: ArtifactStore, type_name: str, seed: int = 0) -> str:
+    """An input projector."""
+    from services.input_projectors.models import build_projector
+
+    config = PROJECTORS[type_name]
+    module = build_projector(type_name, config)
+    return store.put(kind="input_projector", type=type_name, config=config, tensors=randomized(module, seed))
+
+
+def decoder_config(decoder: Mapping[str, Any] = LLAMA) -> dict[str, Any]:
+    """Config of a backbone artifact around a decoder of transformers."""
+    return {
+        "decoder": {**decoder, "vocab_size": 1024, "eos_token_id": 2},
+        "media_token": "<|media|>",
+        "signals": SIGNALS,
+        "context_tokens": CONTEXT_TOKENS,
+    }
+
+
+def decoder(store: ArtifactStore, seed: int = 0, config: Mapping[str, Any] | None = None) -> str:
+    """A backbone; a tiny Llama unless told otherwise."""
+    from services.backbone.model import build_decoder
+
+    config = config or decoder_config()
+    model = build_decoder(config)
+    tensors = randomized(model, seed)
+    if model.config.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)
+    return store.put(
+        kind="backbone", type="decoder", config=config, tensors=tensors, files=tokenizer_files()
+    )
+
+
+def adapter(store: ArtifactStore, seed: int = 0) -> str:
+    """A LoRA adapter of ``decoder``."""
+    from services.backbone.model import build_decoder
+    from services.modules.lora import adapter_tensors, add_adapter
+
+    model = build_decoder(decoder_config())
+    add_adapter(model, "new", **ADAPTER)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        name: torch.randn(tensor.shape, generator=generator) * 0.3
+        for name, tensor in adapter_tensors(model, "new").items()
+    }
+    return store.put(kind="adapter", type="lora", config=ADAPTER, tensors=tensors)
+
+
+@dataclass(frozen=True)
+class TinySystem:
+    """One artifact of every slot of a small system."""
+
+    see: str
+    see_in: str
+    think: str
+    lora: str
+
+
+def system(store: ArtifactStore, projector_type: str = "linear") -> TinySystem:
+    """Artifacts that fit each other."""
+    return TinySystem(clip_vision(store), projector(store, projector_type), decoder(store), adapter(store))
+
+
+def make(store: ArtifactStore, kind: str, type_name: str, seed: int = 0) -> str:
+    """The artifact of any built-in type of the catalog."""
+    if kind == "encoder":
+        return clip_vision(store, seed)
+    if kind == "input_projector":
+        return projector(store, type_name, seed)
+    return decoder(store, seed)
