@@ -86,8 +86,9 @@ class Understanding:
                 if item.media.features is None:
                     pending.append(item)
                 elif place == 0:
-                    # Made before, by the first encoder of the modality: the others have nothing to read.
-                    self._sources[encoder.name, item] = Features(item.media.features, item.media.content_hash)
+                    # Made before, by the first encoder of the modality: the others have nothing to read. Their hash
+                    # is only claimed; passed on, it could lay a stranger's features under a key others look up.
+                    self._sources[encoder.name, item] = Features(item.media.features)
             self._start_encoder(encoder, pending, group)
 
     def _start_encoder(self, encoder: NodePlan, items: Sequence[Item], group: asyncio.TaskGroup) -> None:
@@ -196,8 +197,8 @@ def _collect(plan: SystemPlan, messages: Sequence[Message]) -> list[Item]:
 
 
 def _content_key(media: Media) -> object:
-    content: object = media.content_hash or media.data or media.handle
-    return (content, media.mime_type, media.regions)
+    # The bytes themselves: a hash that came with the request is only claimed.
+    return (media.data or media.handle, media.mime_type, media.regions)
 
 
 def _is_empty(segment: Segment) -> bool:

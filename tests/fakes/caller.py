@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -78,8 +78,8 @@ class FakeCaller:
         released: Requests whose leases were ended.
     """
 
-    before: dict[str, Sequence[Step]] = field(default_factory=dict)
-    streams: dict[str, Sequence[Step]] = field(default_factory=dict)
+    before: Mapping[str, Sequence[Step]] = field(default_factory=dict)
+    streams: Mapping[str, Sequence[Step]] = field(default_factory=dict)
     merging: frozenset[str] = frozenset()
     asked: list[Asked] = field(default_factory=list)
     log: list[tuple[str, str]] = field(default_factory=list)
