@@ -7,7 +7,7 @@ import logging
 import sys
 
 from graph.errors import AnyplexError
-from services.deploy.launch import UpOptions, run_foreground
+from services.deploy.launch import UpOptions, run_cluster
 from services.runtime.telemetry import set_up_logging
 
 
@@ -18,7 +18,7 @@ def main() -> int:
     set_up_logging()
     logger = logging.getLogger("anyplex.cluster")
     try:
-        run_foreground(UpOptions(**content), lambda line: logger.info("%s", line))
+        run_cluster(UpOptions(**content), lambda line: logger.info("%s", line))
     except AnyplexError as error:
         logger.error("%s", error)
         return 1

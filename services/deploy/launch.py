@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graph.errors import AlreadyExists, AnyplexError, FailedPrecondition, Unavailable
+from graph.errors import AlreadyExists, AnyplexError, Cancelled, FailedPrecondition, Unavailable
 from services.deploy.plans import Deployment, plan_deployment
 from services.deploy.state import ClusterState, home, read_state, remove_state, replicas_of, write_state
 from services.runtime.settings import settings_from_env
@@ -38,6 +39,7 @@ RAY_ENVIRONMENT = {
     # Serve's replicas open a port that unpickles what it is sent: Ray's tokens guard it.
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -70,26 +72,41 @@ class UpOptions:
     log_path: str = ""
 
 
-def run_foreground(options: UpOptions, report: Report, stopped: threading.Event | None = None) -> None:
-    """Start a cluster, keep it running until SIGINT, SIGTERM or ``stopped``, and take it down.
+def run_foreground(options: UpOptions, report: Report) -> None:
+    """Start a cluster, keep it running until SIGINT or SIGTERM, and take it down.
+
+    The cluster lives in a process of its own all the same: Ray writes to the standard error of its driver.
+
+    Raises:
+        AnyplexError: It cannot be started (nothing of it stays), or it ended by itself.
+    """
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    state = start_detached(options, report, stopped)
+    try:
+        while not stopped.wait(0.5):
+            if not state.alive():
+                raise Unavailable(f"the cluster ended by itself; see {state.log_path}")
+    finally:
+        stop(options.name, report)
+
+
+def run_cluster(options: UpOptions, report: Report) -> None:
+    """Be the process of a cluster: bring it up, keep it running until SIGINT or SIGTERM, take it down.
 
     Raises:
         AnyplexError: It cannot be started; nothing of it stays.
     """
-    running = read_state(options.name)
-    if running is not None and running.alive() and running.pid != os.getpid():
-        raise AlreadyExists(f"a cluster {options.name!r} runs already at {running.address} (anyplex down)")
-    stop = stopped or threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
     cluster = Cluster(options, report)
     try:
-        cluster.start(stop)
-        cluster.watch(stop)
+        cluster.start(stopped)
+        cluster.watch(stopped)
     except AnyplexError as error:
-        if options.log_path:
-            cluster.note(phase="failed", line=str(error))
+        cluster.note(phase="failed", line=str(error))
         raise
     finally:
         cluster.stop()
@@ -108,6 +125,7 @@ class Cluster:
         self.report = report
         self.state = ClusterState(options.name, os.getpid(), "", log_path=options.log_path)
         self._ray: Any = None
+        self._scratch = ""
         self._failed = False
 
     def note(self, **changes: Any) -> None:  # noqa: ANN401
@@ -182,6 +200,8 @@ class Cluster:
                 withdraw(STOP_S)
             self._ray.shutdown()
             self._ray = None
+        if self._scratch and not self._failed:
+            shutil.rmtree(self._scratch, ignore_errors=True)
         if not self._failed:
             remove_state(self.options.name)
 
@@ -199,21 +219,23 @@ class Cluster:
             if self.options.ray_address:
                 ray.init(address=self.options.ray_address, **common)
             else:
-                scratch = os.environ.get("ANYPLEX_RAY_DIR") or tempfile.mkdtemp(prefix="apx-", dir="/tmp")  # noqa: S108
+                # Short, because Ray puts sockets below it, whose paths may have 107 characters.
+                self._scratch = tempfile.mkdtemp(prefix="apx-", dir="/tmp")  # noqa: S108
                 ray.init(
                     address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
-                    num_cpus=max(2, os.cpu_count() or 2), _temp_dir=scratch, **common,
+                    num_cpus=max(2, os.cpu_count() or 2), _temp_dir=self._scratch, **common,
                 )  # fmt: skip
         except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
             raise Unavailable(f"Ray does not start: {str(error).splitlines()[0][:300]}") from error
         self._ray = ray
 
 
-def start_detached(options: UpOptions, report: Report) -> ClusterState:
-    """Start a cluster in a process of its own and wait until it is ready.
+def start_detached(options: UpOptions, report: Report, stopped: threading.Event | None = None) -> ClusterState:
+    """Start a cluster in a process of its own and wait until it is ready, or until ``stopped`` is set.
 
     Raises:
         AlreadyExists: A cluster of that name runs.
+        Cancelled: ``stopped`` was set; nothing of the cluster stays.
         AnyplexError: It does not start.
     """
     running = read_state(options.name)
@@ -246,8 +268,13 @@ def start_detached(options: UpOptions, report: Report) -> ClusterState:
             raise FailedPrecondition(state.line or "the cluster did not start; see its log")
         if process.poll() is not None:
             raise Unavailable(f"the cluster's process ended with {process.returncode}; see {log_path}")
+        if stopped is not None and stopped.is_set():
+            _end(process, report)
+            remove_state(options.name)
+            raise Cancelled("interrupted while starting")
         time.sleep(0.1)
-    stop(options.name, report)
+    _end(process, report)
+    remove_state(options.name)
     raise Unavailable(f"the cluster was not ready after {START_S:.0f} s; see {log_path}")
 
 
@@ -255,6 +282,16 @@ def _hand_over(process: subprocess.Popen[bytes], content: bytes) -> None:
     if process.stdin is not None:
         process.stdin.write(content)
         process.stdin.close()
+
+
+def _end(process: subprocess.Popen[bytes], report: Report) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        report("it does not stop by itself; killing it")
+        process.kill()
+        process.wait()
 
 
 def stop(name: str, report: Report) -> bool:

@@ -66,10 +66,7 @@ def static_entry(plan: ComponentPlan, token: str) -> Entry:
             request = component_pb2.DescribeRequest()
             card = stub.Describe(request, timeout=ASK_S, metadata=token_metadata(token)).card
         except grpc.RpcError as error:
-            reason = error.code().name.lower() if isinstance(error, grpc.Call) else "no answer"
-            raise Unavailable(
-                f"the component at {address} does not answer ({reason})", f"component {plan.id}"
-            ) from error
+            raise Unavailable(f"the component at {address} does not answer", f"component {plan.id}") from error
     if (card.kind, card.type) != (plan.kind, plan.type):
         raise FailedPrecondition(
             f"at {address} there is {card.kind} {card.type}, {plan.kind} {plan.type} expected", f"component {plan.id}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,9 @@ class Weights:
     sets_dir: Path
 
     @classmethod
-    def bundled(cls, root: Path = WEIGHTS_DIR) -> Weights:
-        """Return the weights that come along."""
+    def bundled(cls) -> Weights:
+        """Return the weights that come along, or those that ``ANYPLEX_WEIGHTS`` names."""
+        root = Path(os.environ.get("ANYPLEX_WEIGHTS", "") or WEIGHTS_DIR)
         return cls(ArtifactStore(root / "artifacts"), root / "sets")
 
     def set_of(self, system: str) -> dict[str, str]:
