@@ -16,7 +16,7 @@ from anyplex.conversation import Conversation
 from anyplex.errors import AnyplexError, FailedPrecondition, from_call
 from anyplex.media import CHUNK_BYTES, Medium, Upload
 from anyplex.reply import Reply
-from anyplex.requests import Parts, RequestOptions, Uploads, draft_message, draft_request
+from anyplex.requests import Parts, RequestOptions, Uploads, draft_message, draft_opening, draft_request
 from anyplex.streaming import EventStream, Received
 from anyplex.systems import System, SystemDescription, decode_description, decode_systems
 from anyplex.v1 import gateway_pb2, gateway_pb2_grpc, media_pb2, media_pb2_grpc, types_pb2
@@ -129,7 +129,7 @@ class Client:
             **options: See ``RequestOptions``; they hold for every turn.
         """
         self._check_open()
-        draft = draft_request(None, options)
+        draft = draft_opening(options)
         deadline = None if deadline_s is None else time.monotonic() + (check_deadline(deadline_s) or 0.0)
         handles = self._upload_all(draft.uploads, deadline)
 

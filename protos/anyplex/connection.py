@@ -122,6 +122,9 @@ class Endpoint:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2000),
+            # One that has vanished without a word is noticed while calls wait for it.
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
         ]
         if _is_loopback(self.address):
             options.append(("grpc.enable_http_proxy", 0))

@@ -136,6 +136,18 @@ def draft_request(parts: Parts | None, options: RequestOptions) -> Draft:
     return Draft(request, writer.uploads)
 
 
+def draft_opening(options: RequestOptions) -> Draft:
+    """Build the opening of a conversation, which says nothing yet.
+
+    Raises:
+        InvalidRequest: The history ends with a turn of the user's, which would be answered at once.
+    """
+    history = options.get("history", ())
+    if history and history[-1].role == "user":
+        raise InvalidRequest("history: ends with the user's turn, expected the assistant's; say the user's turn instead")
+    return draft_request(None, options)
+
+
 def draft_message(parts: Parts) -> tuple[types_pb2.Message, Uploads]:
     """Build the next turn of a conversation, and say which of its media have to be uploaded first."""
     writer = _MessageWriter()

@@ -1,0 +1,268 @@
+"""The command line: what it prints, how it fails, which exit code says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from anyplex.v1 import gateway_pb2
+
+from services.cli import main as main_module
+from services.deploy import launch, state
+from services.deploy.launch import ComponentStatus, ReplicaStatus, UpOptions
+from services.deploy.state import ClusterState, write_state
+from tests.fakes import gateway as fake
+from tests.fakes.gateway import FakeGateway
+from tests.unit.cli.conftest import Cli
+
+BROKEN = """\
+system: broken
+nodes:
+  see: {kind: encoder, modality: image, type: clip_visoin}
+  see_in: {kind: input_projector, type: linear, from: [see, think]}
+  think: {kind: backbone, type: decoder, from: [see_in, hear_in]}
+"""
+
+
+def test_ask_streams(cli: Cli, gateway: FakeGateway, picture: str) -> None:
+    ran = cli("ask", "What", "is", "this?", "--image", picture, "--address", gateway.address, "--timings")
+    assert ran.code == 0
+    assert ran.out == "<image:40> What is this? \n"
+    assert "think" in ran.err
+    assert gateway.requests[0].messages[0].parts[1].text == "What is this?"
+
+
+def test_ask_as_json(cli: Cli, gateway: FakeGateway, picture: str) -> None:
+    options = ["--system", "llava-1.5", "--seed", "3", "--max-tokens", "9", "--temperature", "0.5"]
+    ran = cli("ask", "Hello", "-i", picture, "--address", gateway.address, "--json", *options)
+    answer = json.loads(ran.out)
+    assert answer["text"] == "<image:40> Hello "
+    assert answer["versions"] == fake.VERSIONS
+    assert answer["usage"] == {"prompt_tokens": 12, "completion_tokens": 3, "media_tokens": 9}
+    assert answer["timings"][0] == {"node": "see", "start_s": 0.0, "first_s": 0.01, "end_s": 0.01}
+    sampling = gateway.requests[0].sampling
+    assert (sampling.seed, sampling.max_tokens, sampling.temperature) == (3, 9, 0.5)
+    assert gateway.requests[0].system == "llava-1.5"
+
+
+def test_ask_saves_what_was_made(cli: Cli, gateway: FakeGateway, tmp_path: Path) -> None:
+    async def draws(request: gateway_pb2.GenerateRequest, context: fake.Context) -> AsyncIterator[gateway_pb2.Event]:
+        yield fake.accepted(request)
+        started = gateway_pb2.MediaStarted(modality="image", mime_type="image/png")
+        yield gateway_pb2.Event(node="draw", media_started=started)
+        yield gateway_pb2.Event(media_chunk=gateway_pb2.MediaChunk(data=b"abc", last=True))
+        yield fake.finished()
+
+    gateway.scripts = [draws]
+    ran = cli("ask", "draw", "--address", gateway.address, "--out", str(tmp_path / "made"))
+    made = tmp_path / "made" / "anyplex-req-1-0.png"
+    assert made.read_bytes() == b"abc"
+    assert str(made) in ran.err
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, "invalid_request", 3),
+        (grpc.StatusCode.NOT_FOUND, "not_found", 5),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "exhausted", 6),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "deadline_exceeded", 7),
+        (grpc.StatusCode.UNAUTHENTICATED, "unauthenticated", 8),
+        (grpc.StatusCode.FAILED_PRECONDITION, "failed_precondition", 9),
+        (grpc.StatusCode.INTERNAL, "internal", 1),
+    ],
+)
+def test_exit_codes(cli: Cli, gateway: FakeGateway, status: grpc.StatusCode, code: str, exit_code: int) -> None:
+    gateway.scripts = [fake.failing(status, "this is why", code)]
+    ran = cli("ask", "x", "--address", gateway.address)
+    assert (ran.code, ran.out, ran.err) == (exit_code, "", "anyplex: this is why\n")
+
+
+def test_unreachable_in_one_line(cli: Cli) -> None:
+    ran = cli("ask", "x", "--address", "127.0.0.1:1")
+    assert ran.code == 4
+    assert ran.err.startswith("anyplex: 127.0.0.1:1 cannot be reached")
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["statsu"], "did you mean 'status'?"),
+        (["ask"], "nothing to ask"),
+        (["ask", "x", "--imgae", "y"], "No such option"),
+        (["ask", "x", "--seed", "-1"], "seed"),
+        (["check"], "FILE"),
+        (["train", "run", "nope.yaml"], "nope.yaml"),
+        (["component", "serve"], "--kind"),
+    ],
+)
+def test_usage(cli: Cli, arguments: list[str], message: str) -> None:
+    ran = cli(*arguments)
+    assert ran.code == 2
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_a_missing_picture(cli: Cli) -> None:
+    ran = cli("ask", "x", "--image", "nope.png")
+    assert (ran.code, ran.err) == (3, "anyplex: nope.png: no such file\n")
+
+
+def test_debug_shows_where(cli: Cli) -> None:
+    ran = cli("ask", "x", "--image", "nope.png", "--debug")
+    assert "Traceback" in ran.err
+    assert ran.code == 3
+
+
+def test_the_unforeseen_is_one_line_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("oh\nno")
+
+    monkeypatch.setattr(main_module.cli, "main", breaks)
+    ran = cli("systems")
+    assert (ran.code, ran.err) == (1, "anyplex: ZeroDivisionError: oh no (--debug shows where)\n")
+
+
+def test_check(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(BROKEN)
+    ran = cli("check", str(path))
+    assert ran.code == 3
+    for line, word in ((3, "clip_visoin"), (4, "cycle"), (5, "hear_in")):
+        assert any(f"{path}:{line}" in text and word in text for text in ran.out.splitlines()), (line, word, ran.out)
+    problems = json.loads(cli("check", "--json", str(path)).out)
+    assert {problem["line"] for problem in problems} >= {3, 5}
+    good = sorted(str(file) for file in Path("graph/systems").glob("*.yaml"))
+    assert cli("check", *good).code == 0
+    assert cli("check", str(tmp_path / "nope.yaml")).code == 3
+
+
+def test_systems_without_a_cluster(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anyplex.connection.DEFAULT_ADDRESS", "127.0.0.1:1")
+    listed = json.loads(cli("systems", "--json").out)
+    assert {item["name"]: item["state"] for item in listed}["next-gpt"] == "not running"
+    assert "see_in" in cli("describe", "next-gpt").out
+    ran = cli("describe", "next-gtp")
+    assert ran.code == 5
+    assert "did you mean 'next-gpt'?" in ran.err
+
+
+def test_systems_of_a_gateway(cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANYPLEX_ADDRESS", gateway.address)
+    listed = {item["name"]: item["state"] for item in json.loads(cli("systems", "--json").out)}
+    assert listed["next-gpt"] == "ready (default)"
+    described = json.loads(cli("describe", "next-gpt", "--json").out)
+    assert [node["component"] for node in described["nodes"]] == ["encoder-1", "projector-1", "backbone-1"]
+    ran = cli("describe", "next-gtp")
+    assert ran.code == 5
+    assert "did you mean" in ran.err
+
+
+def test_status_of_nothing(cli: Cli) -> None:
+    assert cli("status").code == 4
+    assert json.loads(cli("status", "--json").out)["cluster"] is None
+    assert cli("down").out == "nothing runs here\n"
+
+
+def _running(gateway: FakeGateway) -> ClusterState:
+    return ClusterState(
+        "default", os.getpid(), gateway.address, systems=("next-gpt",), profile="local", phase="ready",
+        components={"encoder-1": ["encoder", "clip_vision", "next-gpt.see"], "sleeper": ["backbone", "decoder"]},
+    )  # fmt: skip
+
+
+def test_status(cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_state(_running(gateway))
+    stats = [
+        ComponentStatus(
+            "encoder-1", "encoder", "clip_vision", ("next-gpt.see",),
+            (ReplicaStatus("127.0.0.1:5", ("v1",), 1, 2, 3, 4, 300 << 20, 60.0, 2.5),),
+        ),
+        ComponentStatus("sleeper", "backbone", "decoder", (), ()),
+    ]  # fmt: skip
+    monkeypatch.setattr(launch, "component_stats", lambda _: stats)
+    ran = cli("status")
+    assert ran.code == 0
+    assert "next-gpt (default)  ready" in ran.out
+    row = next(line for line in ran.out.splitlines() if "127.0.0.1:5" in line)
+    assert row.split() == [
+        "encoder-1",
+        "127.0.0.1:5",
+        "v1",
+        "next-gpt.see",
+        "1",
+        "2",
+        "3",
+        "4",
+        "300",
+        "MiB",
+        "60",
+        "2.500",
+    ]
+    shown = json.loads(cli("status", "--json").out)
+    assert shown["components"][0]["replicas"][0]["resident_bytes"] == 300 << 20
+    assert shown["systems"][0]["name"] == "next-gpt"
+
+
+def test_the_cluster_started_here_is_found(cli: Cli, gateway: FakeGateway) -> None:
+    write_state(_running(gateway))
+    assert cli("ask", "hello").out == "hello \n"
+
+
+def test_up(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[UpOptions] = []
+
+    def foreground(options: UpOptions, report: Callable[[str], None]) -> None:
+        seen.append(options)
+        report("ready at 127.0.0.1:1")
+
+    def detached(options: UpOptions, report: Callable[[str], None]) -> ClusterState:
+        seen.append(options)
+        return ClusterState(options.name, 1, "127.0.0.1:7", systems=options.systems, log_path="x.log")
+
+    monkeypatch.setattr(launch, "run_foreground", foreground)
+    monkeypatch.setattr(launch, "start_detached", detached)
+    ran = cli("up", "next-gpt", "llava-1.5", "--profile", "elastic", "--port", "6000")
+    assert ran.code == 0
+    assert "press Ctrl-C" in ran.err
+    assert seen[0] == UpOptions(systems=("next-gpt", "llava-1.5"), profile="elastic", port=6000)
+    ran = cli("up", "--detach", "--token", "t", "--host", "0.0.0.0", "--name", "two", "--weights", "w")  # noqa: S104
+    assert seen[1] == UpOptions(token="t", host="0.0.0.0", name="two", weights="w")  # noqa: S104
+    assert "next-gpt at 127.0.0.1:7" in ran.out
+    assert "anyplex down --name two" in ran.out
+
+
+def test_bench_corrects(cli: Cli) -> None:
+    assert cli("bench").code == 0
+    assert cli("bench", "no-such-benchmark").code == 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["check", "graph/systems/next-gpt.yaml"], ["--version"]])
+def test_starts_fast(arguments: list[str]) -> None:
+    """No torch, ray or grpc for what needs none; the time is a guard of many times what it takes."""
+    script = (
+        "import sys\nfrom services.cli.main import run\n"
+        f"code = run({arguments!r})\n"
+        "heavy = {'torch', 'ray', 'grpc', 'transformers', 'rich', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(code or (f'imports {heavy}' if heavy else 0))"
+    )
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    took_s = time.monotonic() - started
+    print(f"anyplex {' '.join(arguments)}: {took_s:.2f} s")
+    assert done.returncode == 0, done.stderr
+    assert took_s < 7
+
+
+def test_state_folder_is_private(cli: Cli, gateway: FakeGateway) -> None:
+    write_state(_running(gateway))
+    path = state.home() / "clusters" / "default.json"
+    assert path.stat().st_mode & 0o077 == 0
