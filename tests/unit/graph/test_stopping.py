@@ -66,8 +66,8 @@ async def test_closing_the_stream_stops_every_node(node: str) -> None:
 async def test_the_deadline_stops_every_node(node: str) -> None:
     caller = hanging(node)
     start = time.monotonic()
-    with pytest.raises(DeadlineExceeded, match=f"node {node}: the deadline passed after 0.0"):
-        await collect(caller, start + 0.05)
+    with pytest.raises(DeadlineExceeded, match=f"node {node}: the deadline passed after 0\\.[23]"):
+        await collect(caller, start + 0.3)
     assert time.monotonic() - start < 5
     assert_nothing_left(caller, node)
 
