@@ -157,7 +157,8 @@ class Cluster:
         inside = settings_from_env(
             host=deployment.profile.host,
             port_range=deployment.profile.port_range,
-            data_token=secrets.token_hex(16),
+            # Named by the environment where components that were started by hand ask for one too.
+            data_token=os.environ.get("ANYPLEX_COMPONENT_TOKEN", "") or secrets.token_hex(16),
             control_token=secrets.token_hex(16),
             tls=None,
         )

@@ -17,6 +17,7 @@ from graph.errors import Exhausted, InvalidRequest, NotFound
 
 CHUNK_CAP_BYTES = 1024 * 1024
 MAX_MEDIA = 10_000
+MAX_WORD_CHARS = 128
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class MediaStore:
         self.keep_s = keep_s
         self.max_keep_s = max_keep_s
         self.bytes_held = 0
+        self._uploading = 0
         self._clock = clock
         self._root = Path(tempfile.mkdtemp(prefix="anyplex-media-"))
         self._media: dict[str, StoredMedium] = {}
@@ -77,9 +79,22 @@ class MediaStore:
             raise InvalidRequest(f"{keep_s} s, 0 to {self.max_keep_s} expected", "request.open.keep_s")
         if size_bytes < 0 or size_bytes > self.media_bytes:
             raise InvalidRequest(f"{size_bytes} bytes, at most {self.media_bytes} allowed", "request.open.size_bytes")
+        for name, word in (("modality", modality), ("mime_type", mime_type)):
+            if len(word) > MAX_WORD_CHARS:
+                problem = f"{len(word)} characters, at most {MAX_WORD_CHARS} expected"
+                raise InvalidRequest(problem, f"request.open.{name}")
         self.sweep()
-        if len(self._media) >= MAX_MEDIA:
+        if len(self._media) + self._uploading >= MAX_MEDIA:
             raise Exhausted(f"{MAX_MEDIA} media are kept already", "", 30.0)
+        self._uploading += 1
+        try:
+            return await self._receive(owner, modality, mime_type, size_bytes, keep_s, chunks)
+        finally:
+            self._uploading -= 1
+
+    async def _receive(
+        self, owner: str, modality: str, mime_type: str, size_bytes: int, keep_s: float, chunks: AsyncIterator[bytes]
+    ) -> StoredMedium:
         handle = secrets.token_urlsafe(18)
         path = self._root / handle
         digest, received = hashlib.sha256(), 0

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from anyplex.v1 import gateway_pb2
 
-from graph.errors import AlreadyExists, AnyplexError, FailedPrecondition
+from graph.errors import AlreadyExists, AnyplexError, FailedPrecondition, Internal
 
 KEEP_S = 600.0
 MAX_RUNS = 256
@@ -28,6 +28,7 @@ class _Run:
         self.size_bytes = 0
         self.overflown = False
         self.done = False
+        self.complete = False
         self.error: AnyplexError | None = None
         self.readers = 0
         self.task: asyncio.Task[None] | None = None
@@ -89,7 +90,8 @@ class Replays:
         finally:
             run.readers -= 1
             if run.readers == 0 and not run.done and run.task is not None:
-                self._runs.pop(name, None)
+                if self._runs.get(name) is run:
+                    del self._runs[name]
                 run.task.cancel()
 
     async def _drive(self, name: tuple[str, str], run: _Run, events: Events) -> None:
@@ -99,10 +101,15 @@ class Replays:
                 run.size_bytes += event.ByteSize()
                 run.overflown = run.overflown or run.size_bytes > MAX_RUN_BYTES
                 run.wake()
+            run.complete = True
         except AnyplexError as error:
             run.error = error
-            self._runs.pop(name, None)
         finally:
+            if not run.complete:
+                # Also what nobody foresaw: an answer that broke off must never pass for a whole one.
+                run.error = run.error or Internal("internal error; the server's log has the request id")
+                if self._runs.get(name) is run:
+                    del self._runs[name]
             run.done = True
             run.wake()
             await events.aclose()

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import math
 import secrets
 import time
 import uuid
@@ -37,6 +36,7 @@ from services.runtime import convert
 from services.runtime.directory import Routes, Snapshot
 from services.runtime.status import detail_of
 from services.runtime.telemetry import Metrics, Tracing
+from services.runtime.tensors import check_tensor
 
 logger = logging.getLogger("anyplex.gateway")
 
@@ -153,9 +153,13 @@ class Runner:
         """
         plan = self.plan_of(message.system)
         limits = plan.limits
-        time_left = min(time_left_s or math.inf, limits.deadline_s)
-        if time_left_s is None:
-            time_left = min(self.settings.default_deadline_s, limits.deadline_s)
+        time_left = min(self.settings.default_deadline_s if time_left_s is None else time_left_s, limits.deadline_s)
+        if time_left <= 0:
+            raise DeadlineExceeded("the deadline passed before the request came")
+        # Counted before anything is converted: a flood of parts must cost next to nothing.
+        parts = sum(len(item.parts) for item in message.messages)
+        if parts > limits.parts:
+            raise InvalidRequest(f"{parts} parts in all, at most {limits.parts} expected", "request.messages")
         messages = tuple(
             convert.message_from_proto(item, f"request.messages[{index}]")
             for index, item in enumerate(message.messages[: limits.messages + 1])
@@ -222,6 +226,11 @@ class Runner:
             raise InvalidRequest(
                 f"{len(media.data)} bytes inline, at most {cap} allowed; hand it in through MediaService.Upload", where
             )
+        if media.features is not None:
+            if media.features.ref is not None:
+                # A reference is an address to connect to: only components may name one.
+                raise InvalidRequest("a reference, inline features expected", f"{where}.features")
+            check_tensor(media.features, f"{where}.features")
         if not media.handle:
             return media
         try:

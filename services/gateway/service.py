@@ -11,7 +11,7 @@ from typing import Any
 import grpc.aio
 from anyplex.v1 import gateway_pb2, gateway_pb2_grpc, media_pb2, media_pb2_grpc, types_pb2
 
-from graph.errors import AnyplexError, DeadlineExceeded, InvalidRequest
+from graph.errors import DeadlineExceeded, InvalidRequest
 from graph.plan import SystemPlan
 from services.gateway.media import MediaStore
 from services.gateway.replay import Replays
@@ -131,8 +131,9 @@ class Conversation:
         self.time_remaining = context.time_remaining
         self.base = gateway_pb2.GenerateRequest()
         self.turn = -1
-        self._queue: asyncio.Queue[gateway_pb2.ConverseResponse | AnyplexError | None] = asyncio.Queue(16)
+        self._queue: asyncio.Queue[gateway_pb2.ConverseResponse | BaseException | None] = asyncio.Queue(16)
         self._answer: asyncio.Task[None] | None = None
+        self._closing = False
 
     async def events(
         self, requests: AsyncIterator[gateway_pb2.ConverseRequest]
@@ -141,10 +142,14 @@ class Conversation:
         reader = asyncio.create_task(self._read(requests))
         try:
             while (item := await self._queue.get()) is not None:
-                if isinstance(item, AnyplexError):
+                if isinstance(item, BaseException):
                     raise item
                 yield item
         finally:
+            # Nobody reads any more: whoever waits for room in the queue must not wait for ever.
+            self._closing = True
+            while not self._queue.empty():
+                self._queue.get_nowait()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
             await self._stop_answer()
@@ -176,8 +181,12 @@ class Conversation:
             if self._answer is not None:
                 await asyncio.gather(self._answer, return_exceptions=True)
             await self._queue.put(None)
-        except AnyplexError as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            # Whatever it is: the caller must hear of it, the interceptor knows what to make of it.
             await self._queue.put(error)
+            raise
 
     async def _begin_answer(self) -> None:
         self.turn += 1
@@ -202,14 +211,15 @@ class Conversation:
                     finished = event.WhichOneof("event") == "finished"
                     await self._queue.put(gateway_pb2.ConverseResponse(turn=turn, event=event))
         except asyncio.CancelledError:
-            if not finished:
+            if not finished and not self._closing:
                 end = gateway_pb2.Event(sequence=sequence)
                 end.finished.reason = types_pb2.FINISH_REASON_INTERRUPTED
                 # The queue may be full of what nobody has read: the end still has to get in.
                 await asyncio.shield(self._queue.put(gateway_pb2.ConverseResponse(turn=turn, event=end)))
             raise
-        except AnyplexError as error:
+        except BaseException as error:
             await self._queue.put(error)
+            raise
         finally:
             # What was said so far stays in the conversation, interrupted or not.
             if said:

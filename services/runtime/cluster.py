@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray import serve
 
-from services.runtime.directory import HEARTBEAT_S, Directory, Entry, Routes, Snapshot
+from services.runtime.directory import HEARTBEAT_S, Directory, Entry, Routes, Snapshot, disconnected
 
 logger = logging.getLogger("anyplex.cluster")
 
@@ -26,7 +26,7 @@ class DirectoryActor(Directory):
     """A directory that sweeps by itself."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(watch=disconnected)
         self._sweeper = asyncio.get_event_loop().create_task(self._sweep_forever())
 
     async def _sweep_forever(self) -> None:
@@ -93,6 +93,10 @@ class ClusterRoutes(Routes):
         with contextlib.suppress(ray.exceptions.RayError):
             if self._keep_systems and not fresh.systems and before.systems:
                 await self._actor.publish_systems.remote(before.systems)
+            if self._keep_systems:
+                # Replicas come back by their heartbeats; components that were started by hand have none.
+                for entry in [entry for entry in before.entries if entry.static]:
+                    await self._actor.register.remote(entry)
             await asyncio.sleep(2 * HEARTBEAT_S)
             answer: Snapshot = await self._actor.snapshot.remote()
             return answer

@@ -78,26 +78,44 @@ async def answers(address: str, timeout_s: float = PROBE_S) -> bool:
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 
+async def disconnected(address: str) -> None:
+    """Hold a connection to an address; return when it breaks, or cannot be made."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        state = channel.get_state(try_to_connect=True)
+        connected = False
+        while True:
+            await channel.wait_for_state_change(state)
+            state = channel.get_state(try_to_connect=True)
+            if state is grpc.ChannelConnectivity.READY:
+                connected = True
+            elif connected or state is not grpc.ChannelConnectivity.CONNECTING:
+                return
+
+
 class Directory:
     """Keeps the entries, drops those that stopped answering, wakes whoever waits for a change.
 
     Args:
         probe: Returns whether a server at an address still answers.
         clock: Monotonic clock.
+        watch: Returns when the connection to an address breaks; without one, callers and silence tell.
     """
 
     def __init__(
         self,
         probe: Callable[[str], Awaitable[bool]] = answers,
         clock: Callable[[], float] = time.monotonic,
+        watch: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._probe = probe
         self._clock = clock
+        self._watch = watch
+        self._watches: dict[str, asyncio.Task[None]] = {}
         self._entries: dict[str, Entry] = {}
         self._seen_s: dict[str, float] = {}
         self._lost_static: dict[str, Entry] = {}
         self._systems: dict[str, SystemPlan] = {}
-        self._probing: set[str] = set()
+        self._probing: dict[str, asyncio.Task[bool]] = {}
         self._epoch = uuid.uuid4().hex
         self._generation = 0
         self._changed = asyncio.Event()
@@ -106,9 +124,27 @@ class Directory:
         """List a replica, or renew what is known about it; returns the epoch."""
         self._seen_s[entry.replica_id] = self._clock()
         if self._entries.get(entry.replica_id) != entry:
+            # A port that is in use again belongs to whoever registered last: its earlier owner is gone.
+            for other in [e for e in self._entries.values() if e.address == entry.address]:
+                if other.replica_id != entry.replica_id:
+                    self._drop(other.replica_id)
             self._entries[entry.replica_id] = entry
             self._bump()
+            self._follow(entry)
         return self._epoch
+
+    def _follow(self, entry: Entry) -> None:
+        if self._watch is not None and entry.replica_id not in self._watches:
+            self._watches[entry.replica_id] = asyncio.create_task(self._keep_watch(entry, self._watch))
+
+    async def _keep_watch(self, entry: Entry, watch: Callable[[str], Awaitable[None]]) -> None:
+        try:
+            while entry.replica_id in self._entries:
+                await watch(entry.address)
+                if entry.replica_id in self._entries and await self.report_lost(entry.address):
+                    await asyncio.sleep(PROBE_S)
+        finally:
+            self._watches.pop(entry.replica_id, None)
 
     async def deregister(self, replica_id: str) -> None:
         """Take a replica out of the routing; its calls in flight go on."""
@@ -129,16 +165,18 @@ class Directory:
         entry = next((entry for entry in self._entries.values() if entry.address == address), None)
         if entry is None:
             return False
-        if address in self._probing:
-            return True
-        self._probing.add(address)
-        try:
-            alive = await self._probe(address)
-        finally:
-            self._probing.discard(address)
-        if not alive:
+        probing = self._probing.get(address)
+        if probing is None:
+            probing = self._probing[address] = asyncio.create_task(self._probe_of(address))
+            probing.add_done_callback(lambda _: self._probing.pop(address, None))
+        # Shielded: several may wait for one probe, and one that gives up must not end it for the others.
+        alive = await asyncio.shield(probing)
+        if not alive and self._entries.get(entry.replica_id) == entry:
             self._lose(entry)
         return alive
+
+    async def _probe_of(self, address: str) -> bool:
+        return await self._probe(address)
 
     async def publish_systems(self, systems: dict[str, SystemPlan]) -> None:
         """Set the plans that gateways run (the whole set)."""
@@ -165,13 +203,12 @@ class Directory:
         now = self._clock()
         silent = [e for e in self._entries.values() if not e.static and now - self._seen_s[e.replica_id] > EXPIRE_S]
         for entry in silent:
-            await self.report_lost(entry.address)
-            self._seen_s[entry.replica_id] = now
+            if await self.report_lost(entry.address) and entry.replica_id in self._entries:
+                self._seen_s[entry.replica_id] = now
         for entry in [e for e in self._entries.values() if e.static]:
             await self.report_lost(entry.address)
         for entry in list(self._lost_static.values()):
-            if await self._probe(entry.address):
-                del self._lost_static[entry.replica_id]
+            if await self._probe(entry.address) and self._lost_static.pop(entry.replica_id, None):
                 await self.register(entry)
 
     def _lose(self, entry: Entry) -> None:
@@ -181,6 +218,9 @@ class Directory:
 
     def _drop(self, replica_id: str) -> None:
         self._seen_s.pop(replica_id, None)
+        watching = self._watches.pop(replica_id, None)
+        if watching is not None and watching is not asyncio.current_task():
+            watching.cancel()
         if self._entries.pop(replica_id, None) is not None:
             self._bump()
 

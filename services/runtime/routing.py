@@ -54,7 +54,7 @@ class Router:
                 asked = True
             left_s = give_up_s - time.monotonic()
             if left_s <= 0:
-                self._refuse(call)
+                self._refuse(call, excluded)
             await self.routes.changed(min(left_s, WAIT_STEP_S))
 
     def choose(self, call: Call, excluded: Collection[str] = ()) -> Entry | None:
@@ -74,9 +74,10 @@ class Router:
             return idlest
         return home
 
-    def _refuse(self, call: Call) -> NoReturn:
+    def _refuse(self, call: Call, excluded: Collection[str]) -> NoReturn:
         where = f"node {call.node}"
-        if self.routes.snapshot.of(call.component):
+        others = [entry for entry in self.routes.snapshot.of(call.component) if entry.replica_id not in excluded]
+        if others:
             versions = ", ".join(filter(None, (call.version.version, call.version.adapter)))
             raise FailedPrecondition(f"no replica of {call.component} holds {versions}", where)
         raise Unavailable(f"no replica of {call.component} is running", where, 2.0)
