@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -38,7 +38,9 @@ logger = logging.getLogger("anyplex.caller")
 
 MAX_TRIES = 3
 MAX_LEASES = 4096
+RECONNECT_S = 0.2
 Answer = TypeVar("Answer")
+StubClass = Callable[[grpc.aio.Channel], Any]
 
 
 class GrpcCaller:
@@ -65,12 +67,8 @@ class GrpcCaller:
             version=convert.version_to_proto(call.version), items=map(convert.media_to_proto, items), frames=frames
         )
 
-        async def once(channel: grpc.aio.Channel, **options: Any) -> encoder_pb2.EncodeResponse:  # noqa: ANN401
-            stub: Any = encoder_pb2_grpc.EncoderServiceStub(channel)
-            response: encoder_pb2.EncodeResponse = await stub.Encode(request, **options)
-            return response
-
-        response = await self._unary(call, once)
+        stub = encoder_pb2_grpc.EncoderServiceStub
+        response: encoder_pb2.EncodeResponse = await self._unary(call, stub, "Encode", request)
         features = [convert.features_from_proto(item) for item in response.items]
         return self._expect(call, features, len(items))
 
@@ -80,12 +78,8 @@ class GrpcCaller:
             version=convert.version_to_proto(call.version), items=map(convert.features_to_proto, items), prompt=prompt
         )
 
-        async def once(channel: grpc.aio.Channel, **options: Any) -> input_projector_pb2.ProjectResponse:  # noqa: ANN401
-            stub: Any = input_projector_pb2_grpc.InputProjectorServiceStub(channel)
-            response: input_projector_pb2.ProjectResponse = await stub.Project(request, **options)
-            return response
-
-        response = await self._unary(call, once)
+        stub = input_projector_pb2_grpc.InputProjectorServiceStub
+        response: input_projector_pb2.ProjectResponse = await self._unary(call, stub, "Project", request)
         return self._expect(call, [convert.segment_from_proto(item) for item in response.segments], len(items))
 
     async def condition(self, call: Call, block: m.SignalBlock) -> m.Conditioning:
@@ -94,21 +88,15 @@ class GrpcCaller:
             version=convert.version_to_proto(call.version), block=convert.block_to_proto(block)
         )
 
-        async def once(channel: grpc.aio.Channel, **options: Any) -> output_projector_pb2.ConditionResponse:  # noqa: ANN401
-            stub: Any = output_projector_pb2_grpc.OutputProjectorServiceStub(channel)
-            response: output_projector_pb2.ConditionResponse = await stub.Condition(request, **options)
-            return response
-
-        return convert.conditioning_from_proto(await self._unary(call, once))
+        stub = output_projector_pb2_grpc.OutputProjectorServiceStub
+        return convert.conditioning_from_proto(await self._unary(call, stub, "Condition", request))
 
     async def decode(self, call: Call, request: m.DecodeRequest) -> AsyncIterator[m.DecodeEvent]:
         """Decode."""
         message = convert.decode_to_proto(request, call.version)
 
-        def begin(channel: grpc.aio.Channel, **options: Any) -> Any:  # noqa: ANN401
-            return backbone_pb2_grpc.BackboneServiceStub(channel).Decode(message, **options)
-
-        async with contextlib.aclosing(self._stream(call, begin)) as stream:
+        stub = backbone_pb2_grpc.BackboneServiceStub
+        async with contextlib.aclosing(self._stream(call, stub, "Decode", message)) as stream:
             async for event in stream:
                 yield convert.decode_event_from_proto(event)
 
@@ -116,10 +104,8 @@ class GrpcCaller:
         """Make one medium."""
         message = convert.render_to_proto(request, call.version)
 
-        def begin(channel: grpc.aio.Channel, **options: Any) -> Any:  # noqa: ANN401
-            return generator_pb2_grpc.GeneratorServiceStub(channel).Render(message, **options)
-
-        async with contextlib.aclosing(self._stream(call, begin)) as stream:
+        stub = generator_pb2_grpc.GeneratorServiceStub
+        async with contextlib.aclosing(self._stream(call, stub, "Render", message)) as stream:
             async for event in stream:
                 yield convert.render_event_from_proto(event)
 
@@ -129,7 +115,7 @@ class GrpcCaller:
         message = component_pb2.ReleaseRequest(lease_id=request_id)
 
         async def one(address: str) -> None:
-            stub: Any = component_pb2_grpc.TensorServiceStub(self.channels.get(address))
+            stub = self.channels.stub(component_pb2_grpc.TensorServiceStub, address)
             # A producer that is gone has freed its tensors with everything else.
             with contextlib.suppress(grpc.aio.AioRpcError):
                 await stub.Release(message, timeout=2.0, metadata=self.channels.metadata)
@@ -147,27 +133,31 @@ class GrpcCaller:
             raise DeadlineExceeded("the deadline passed", f"node {call.node}")
         return {"metadata": tuple(metadata), "timeout": None if left_s == float("inf") else left_s}
 
-    async def _unary(self, call: Call, once: Callable[..., Awaitable[Answer]]) -> Answer:
+    async def _unary(self, call: Call, make_stub: StubClass, method: str, request: object) -> Any:  # noqa: ANN401
         tried: list[str] = []
         while True:
             entry = await self.router.pick(call, tried)
             self._note_producer(call, entry)
             self.router.in_flight[entry.replica_id] += 1
             try:
-                return await once(self.channels.get(entry.address), **self._options(call))
+                stub = self.channels.stub(make_stub, entry.address)
+                return await getattr(stub, method)(request, **self._options(call))
             except grpc.aio.AioRpcError as error:
                 await self._retry_or_raise(call, entry, tried, error)
             finally:
                 self.router.in_flight[entry.replica_id] -= 1
 
-    async def _stream(self, call: Call, begin: Callable[..., Any]) -> AsyncGenerator[Any, None]:
+    async def _stream(
+        self, call: Call, make_stub: StubClass, method: str, request: object
+    ) -> AsyncGenerator[Any, None]:
         tried: list[str] = []
         received = False
         while True:
             entry = await self.router.pick(call, tried)
             self._note_producer(call, entry)
+            options = self._options(call)
             self.router.in_flight[entry.replica_id] += 1
-            stream = begin(self.channels.get(entry.address), **self._options(call))
+            stream = getattr(self.channels.stub(make_stub, entry.address), method)(request, **options)
             try:
                 async for event in stream:
                     received = True
@@ -194,7 +184,11 @@ class GrpcCaller:
         if len(tried) >= MAX_TRIES or time.monotonic() >= call.deadline_s:
             raise translated from error
         if isinstance(translated, Unavailable):
-            logger.warning("call to %s was lost, trying another replica", call.component)
+            logger.warning("call to %s was lost, trying again", call.component)
+            if self.router.choose(call, tried) is None and self.router.choose(call) is not None:
+                # It was the connection that broke: the only replica there is still answers the directory.
+                await asyncio.sleep(RECONNECT_S)
+                tried[:] = [""] * len(tried)
             return
         if translated.code == "exhausted" and self.router.choose(call, tried) is not None:
             return

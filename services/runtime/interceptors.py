@@ -1,7 +1,7 @@
-"""What surrounds every method of every server: request id and trace, token, errors, metrics.
+"""What surrounds every method of every server: request id and trace, token, errors, counters.
 
-Order, outermost first: ``ErrorInterceptor`` (turns exceptions into rich statuses), ``TokenInterceptor``,
-``RequestInterceptor`` (request id, span, counters).
+One interceptor does it all, and wraps each method once: three of them, each wrapping at every call as grpc's own chain
+does, cost a third of a small call.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hmac
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -37,7 +37,10 @@ CONTROL_METHODS = (
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Call = Callable[[Any, Context], Any]
+Handler = Callable[[Any, Context], Any]
+
+MESSAGE_CHARS = 2000
+NO_TOKEN = "no valid token: metadata 'authorization: Bearer TOKEN' expected"
 
 
 def metadata_of(context: Context, key: str) -> str:
@@ -54,123 +57,7 @@ def request_id_of(context: Context) -> str:
     return given if _PLAIN_ID.fullmatch(given) else request_id_var.get() or uuid.uuid4().hex
 
 
-class _Wrapper(grpc.aio.ServerInterceptor):
-    """Wraps a method, whatever its shape, in ``around``."""
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:  # noqa: ANN401 - the type grpc declares is narrower than what it takes
-        """Return the handler of a method, wrapped."""
-        handler: Any = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None:
-            return None
-        wrap = self._wrap_stream if handler.response_streaming else self._wrap_unary
-        make = _MAKERS[handler.request_streaming, handler.response_streaming]
-        inner = _inner(handler)
-        return make(
-            wrap(method, inner),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
-
-    def _wrap_unary(self, method: str, inner: Call) -> Call:
-        async def call(request: object, context: Context) -> object:
-            async with self.around(method, context):
-                return await inner(request, context)
-
-        return call
-
-    def _wrap_stream(self, method: str, inner: Call) -> Call:
-        async def call(request: object, context: Context) -> AsyncIterator[object]:
-            async with self.around(method, context):
-                stream = inner(request, context)
-                try:
-                    async for item in stream:
-                        yield item
-                finally:
-                    if hasattr(stream, "aclose"):
-                        await stream.aclose()
-
-        return call
-
-    def around(self, method: str, context: Context) -> Any:  # noqa: ANN401 - an async context manager
-        """Return the async context manager a call runs in."""
-        raise NotImplementedError
-
-
-_MAKERS: dict[tuple[bool, bool], Any] = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
-
-
-def _inner(handler: Any) -> Call:  # noqa: ANN401
-    inner: Call = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-    return inner
-
-
-class _Errors:
-    def __init__(self, method: str, context: Context) -> None:
-        self.method, self.context = method, context
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        if error is None or isinstance(error, asyncio.CancelledError | GeneratorExit):
-            return False
-        if isinstance(error, grpc.aio.AbortError):
-            return False
-        if isinstance(error, BaseExceptionGroup):
-            error = _first_of(error)
-        if not isinstance(error, AnyplexError):
-            if not isinstance(error, Exception):
-                return False
-            logger.error("unhandled error in %s", self.method, exc_info=error)
-            error = Internal("internal error; the server's log has the request id")
-        request_id = request_id_of(self.context)
-        self.context.set_trailing_metadata(((DETAILS_KEY, rich_status(error, request_id)),))
-        await self.context.abort(status_of(error), str(error)[:2000])
-
-
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the project's own error of a group if it has one, else the first."""
-    leaves: list[BaseException] = []
-    stack: list[BaseException] = [group]
-    while stack:
-        error = stack.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            stack.extend(error.exceptions)
-        else:
-            leaves.append(error)
-    return next((error for error in leaves if isinstance(error, AnyplexError)), leaves[0])
-
-
-class ErrorInterceptor(_Wrapper):
-    """Turns exceptions into gRPC statuses with details. What nobody foresaw becomes INTERNAL, its trace a log entry."""
-
-    def around(self, method: str, context: Context) -> _Errors:
-        """Run a call."""
-        return _Errors(method, context)
-
-
-class _Tokens:
-    def __init__(self, owner: TokenInterceptor, method: str, context: Context) -> None:
-        self.owner, self.method, self.context = owner, method, context
-
-    async def __aenter__(self) -> None:
-        self.owner.check(self.method, metadata_of(self.context, AUTHORIZATION))
-
-    async def __aexit__(self, *_: object) -> bool:
-        return False
-
-
-class TokenInterceptor(_Wrapper):
+class TokenCheck:
     """Asks for a token: the data token, or for methods that change what runs the control token.
 
     Args:
@@ -199,29 +86,108 @@ class TokenInterceptor(_Wrapper):
                 return
             if is_data:
                 raise PermissionDenied("this method asks for the control token")
-            raise Unauthenticated("no valid token: metadata 'authorization: Bearer TOKEN' expected")
+            raise Unauthenticated(NO_TOKEN)
         if self.data_tokens and not (is_data or is_control):
-            raise Unauthenticated("no valid token: metadata 'authorization: Bearer TOKEN' expected")
-
-    def around(self, method: str, context: Context) -> _Tokens:
-        """Run a call."""
-        return _Tokens(self, method, context)
+            raise Unauthenticated(NO_TOKEN)
 
 
-class _Request:
-    def __init__(self, owner: RequestInterceptor, method: str, context: Context) -> None:
-        self.owner, self.method, self.context = owner, method.rsplit("/", 1)[-1], context
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Gives every call its request id and span, asks for its token, turns its errors into statuses, counts its end.
 
-    async def __aenter__(self) -> None:
-        request_id_var.set(request_id_of(self.context))
-        parent = metadata_of(self.context, TRACE_PARENT)
-        node = metadata_of(self.context, NODE)
-        self.span = self.owner.tracing.span(node or self.method, parent, request_id=request_id_var.get(), node=node)
-        trace_parent_var_token = self.span.__enter__()
-        self.trace_parent = trace_parent_var_token
+    What nobody foresaw becomes INTERNAL for the caller, and an entry with its trace in the log.
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:  # noqa: ANN401
-        self.span.__exit__(kind, error, trace)
+    Args:
+        metrics: Where to count.
+        tracing: Where spans go.
+        tokens: Who may call what.
+    """
+
+    def __init__(self, metrics: Metrics, tracing: Tracing, tokens: TokenCheck) -> None:
+        self.metrics = metrics
+        self.tracing = tracing
+        self.tokens = tokens
+        self._handlers: dict[str, Any] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:  # noqa: ANN401 - the type grpc declares is narrower than what it takes
+        """Return the handler of a method, wrapped."""
+        method = handler_call_details.method
+        known = self._handlers.get(method)
+        if known is not None:
+            return known
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        inner: Handler = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        wrap = self._wrap_stream if handler.response_streaming else self._wrap_unary
+        self._handlers[method] = wrapped = _MAKERS[handler.request_streaming, handler.response_streaming](
+            wrap(method, inner),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+    def _wrap_unary(self, method: str, inner: Handler) -> Handler:
+        async def call(request: object, context: Context) -> object:
+            parent, node = self._enter(context)
+            error: BaseException | None = None
+            try:
+                self.tokens.check(method, metadata_of(context, AUTHORIZATION))
+                with self.tracing.span(node or method, parent, request_id=request_id_var.get(), node=node):
+                    return await inner(request, context)
+            except BaseException as raised:
+                error = raised
+                raise await self._translate(method, context, raised) from raised
+            finally:
+                self._count(method, error)
+
+        return call
+
+    def _wrap_stream(self, method: str, inner: Handler) -> Handler:
+        async def call(request: object, context: Context) -> AsyncGenerator[object, None]:
+            parent, node = self._enter(context)
+            error: BaseException | None = None
+            try:
+                self.tokens.check(method, metadata_of(context, AUTHORIZATION))
+                with self.tracing.span(node or method, parent, request_id=request_id_var.get(), node=node):
+                    stream = inner(request, context)
+                    try:
+                        async for item in stream:
+                            yield item
+                    finally:
+                        if hasattr(stream, "aclose"):
+                            await stream.aclose()
+            except BaseException as raised:
+                error = raised
+                raise await self._translate(method, context, raised) from raised
+            finally:
+                self._count(method, error)
+
+        return call
+
+    def _enter(self, context: Context) -> tuple[str, str]:
+        request_id_var.set(request_id_of(context))
+        return metadata_of(context, TRACE_PARENT), metadata_of(context, NODE)
+
+    async def _translate(self, method: str, context: Context, error: BaseException) -> BaseException:
+        """Return what the call ends with; for the project's errors that is the abort with their rich status."""
+        if isinstance(error, BaseExceptionGroup):
+            error = _first_of(error)
+        if isinstance(error, grpc.aio.AbortError) or not isinstance(error, Exception):
+            return error
+        if not isinstance(error, AnyplexError):
+            logger.error("unhandled error in %s", method, exc_info=error)
+            error = Internal("internal error; the server's log has the request id")
+        context.set_trailing_metadata(((DETAILS_KEY, rich_status(error, request_id_of(context))),))
+        try:
+            await context.abort(status_of(error), str(error)[:MESSAGE_CHARS])
+        except grpc.aio.AbortError as abort:
+            return abort
+
+    def _count(self, method: str, error: BaseException | None) -> None:
         status = "ok"
         if isinstance(error, AnyplexError):
             status = error.code
@@ -229,29 +195,32 @@ class _Request:
             status = "cancelled"
         elif error is not None:
             status = "internal"
-        self.owner.metrics.count_request(self.method, status)
-        return False
+        self.metrics.count_request(method.rsplit("/", 1)[-1], status)
 
 
-class RequestInterceptor(_Wrapper):
-    """Gives a call its request id and span, and counts how it ended.
+_MAKERS: dict[tuple[bool, bool], Any] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
 
-    Args:
-        metrics: Where to count.
-        tracing: Where spans go.
-    """
 
-    def __init__(self, metrics: Metrics, tracing: Tracing) -> None:
-        self.metrics = metrics
-        self.tracing = tracing
-
-    def around(self, method: str, context: Context) -> _Request:
-        """Run a call."""
-        return _Request(self, method, context)
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the project's own error of a group if it has one, else the first."""
+    leaves: list[BaseException] = []
+    stack: list[BaseException] = [group]
+    while stack:
+        error = stack.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            stack.extend(error.exceptions)
+        else:
+            leaves.append(error)
+    return next((error for error in leaves if isinstance(error, AnyplexError)), leaves[0])
 
 
 def interceptors(
     metrics: Metrics, tracing: Tracing, data_tokens: Sequence[str], control_token: str = ""
 ) -> list[grpc.aio.ServerInterceptor]:
-    """Return the interceptors of a server, outermost first."""
-    return [ErrorInterceptor(), TokenInterceptor(data_tokens, control_token), RequestInterceptor(metrics, tracing)]
+    """Return the interceptors of a server."""
+    return [CallInterceptor(metrics, tracing, TokenCheck(data_tokens, control_token))]

@@ -97,13 +97,18 @@ class Metrics:
         self.generation_tokens = Counter(
             "anyplex:generation_tokens", "Tokens produced", labels, registry=r
         ).labels(*mine)  # fmt: skip
+        self._counters: dict[tuple[str, str], Counter] = {}
         self._requests = Counter(
             "anyplex:requests", "Requests ended, by status", (*labels, "method", "status"), registry=r
         )
 
     def count_request(self, method: str, status: str) -> None:
         """Count a request that ended."""
-        self._requests.labels(self.component, self.kind, method, status).inc()
+        counter = self._counters.get((method, status))
+        if counter is None:
+            counter = self._requests.labels(self.component, self.kind, method, status)
+            self._counters[method, status] = counter
+        counter.inc()
 
 
 class _Server(ThreadingMixIn, WSGIServer):

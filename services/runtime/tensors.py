@@ -190,7 +190,7 @@ class TensorStore:
         return Tensor(tensor.dtype, tensor.shape, tensor.dims, data)
 
     async def _fetch(self, ref: TensorRef) -> bytes:
-        stub = component_pb2_grpc.TensorServiceStub(self.channels.get(ref.address))
+        stub = self.channels.stub(component_pb2_grpc.TensorServiceStub, ref.address)
         chunks: list[bytes] = []
         received = 0
         try:
@@ -226,6 +226,7 @@ class ChannelPool:
         self.metadata: tuple[tuple[str, str], ...] = ()
         self.credentials: grpc.ChannelCredentials | None = None
         self._channels: OrderedDict[str, grpc.aio.Channel] = OrderedDict()
+        self._stubs: dict[tuple[str, Callable[[grpc.aio.Channel], Any]], Any] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def get(self, address: str) -> grpc.aio.Channel:
@@ -242,8 +243,18 @@ class ChannelPool:
         self._channels.move_to_end(address)
         return channel
 
+    def stub(self, make: Callable[[grpc.aio.Channel], Any], address: str) -> Any:  # noqa: ANN401 - any service's stub
+        """Return a stub of a service at an address; made once, since making one costs as much as a small call."""
+        channel = self.get(address)
+        stub = self._stubs.get((address, make))
+        if stub is None:
+            stub = self._stubs[address, make] = make(channel)
+        return stub
+
     def drop(self, address: str) -> None:
         """Close the channel to an address; calls on it get a moment to end."""
+        for key in [key for key in self._stubs if key[0] == address]:
+            del self._stubs[key]
         channel = self._channels.pop(address, None)
         if channel is not None:
             task = asyncio.ensure_future(channel.close(grace=5.0))
@@ -253,6 +264,7 @@ class ChannelPool:
     async def close(self) -> None:
         """Close every channel."""
         channels, self._channels = list(self._channels.values()), OrderedDict()
+        self._stubs.clear()
         await asyncio.gather(*(channel.close() for channel in channels))
 
 

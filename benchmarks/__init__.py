@@ -1,0 +1,1 @@
+"""Benchmarks, one file each; ``run`` starts them by name."""
