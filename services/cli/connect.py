@@ -34,13 +34,18 @@ def cluster_state(name: str = DEFAULT_NAME) -> ClusterState | None:
     return read_state(name)
 
 
+def resolve(address: str | None, token: str | None) -> tuple[str | None, str | None]:
+    """Return address and token of the gateway a command means; what stays None is the client's to fill in."""
+    if address is None and "ANYPLEX_ADDRESS" not in os.environ:
+        state = cluster_state()
+        if state is not None:
+            return state.address, token if token is not None else os.environ.get("ANYPLEX_TOKEN", state.token)
+    return address, token
+
+
 def connect(address: str | None, token: str | None, tls: bool = False) -> Client:
     """Return a client for the gateway a command means."""
     from anyplex import Client
 
-    if address is None and "ANYPLEX_ADDRESS" not in os.environ:
-        state = cluster_state()
-        if state is not None:
-            address = state.address
-            token = token if token is not None else os.environ.get("ANYPLEX_TOKEN", state.token or "")
+    address, token = resolve(address, token)
     return Client(address, token=token, tls=tls)

@@ -18,6 +18,7 @@ class Exit(IntEnum):
     DEADLINE = 7
     DENIED = 8
     STATE = 9
+    SHORT = 10
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 

@@ -27,7 +27,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 }
 _EXITS = (
     "Exit codes: 0 ok, 1 internal error, 2 usage, 3 invalid input, 4 unavailable, 5 not found, 6 exhausted, "
-    "7 deadline, 8 not allowed, 9 wrong state, 130 interrupted."
+    "7 deadline, 8 not allowed, 9 wrong state, 10 scores too low, 130 interrupted."
 )
 
 

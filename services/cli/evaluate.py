@@ -1,0 +1,146 @@
+"""``anyplex eval``: measures systems with a suite, through their gateway."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from services.cli.connect import connect, connection_options, resolve
+from services.cli.exits import Exit
+from services.cli.output import Progress, print_json, table
+
+if TYPE_CHECKING:
+    from anyplex import Client, System
+
+    from services.evaluation.suite import SuiteSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@click.command("eval")
+@click.argument("suite", required=False)
+@click.option("--system", "-s", "names", multiple=True, help="System to measure; may be given several times.")
+@click.option("--limit", "-n", type=click.IntRange(1), help="Most cases of a row.")
+@click.option("--compare", "other", type=click.Path(exists=True, path_type=Path), metavar="RUN", help="Another run.")
+@click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at a time.")
+@click.option("--deadline", "deadline_s", type=float, default=120.0, show_default=True, help="Seconds for an answer.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of runs.")
+@click.option("--fresh", is_flag=True, help="Ask everything again, even what this run has answered before.")
+@click.option("--start", is_flag=True, help="Start a cluster for it, and stop it afterwards.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@connection_options
+def evaluate(
+    suite: str | None,
+    names: tuple[str, ...],
+    limit: int | None,
+    other: Path | None,
+    concurrency: int,
+    deadline_s: float,
+    out: Path | None,
+    fresh: bool,
+    start: bool,
+    as_json: bool,
+    address: str | None,
+    token: str | None,
+    tls: bool,
+) -> int:
+    """Measure systems with SUITE; without one, list the suites.
+
+    Writes answers, JSON and Markdown, and goes on where a run was stopped. Exits with 10 where a row scores less
+    than its suite asks for.
+    """
+    from services.evaluation.run import Evaluation
+    from services.evaluation.runner import RunSettings
+    from services.evaluation.suite import load_suite
+
+    if suite is None:
+        return _list_suites()
+    spec = load_suite(suite)
+    folder = out or (ROOT / "benchmarks" / "results" if (ROOT / "benchmarks").is_dir() else Path("results"))
+    results = []
+    with contextlib.ExitStack() as stack:
+        if start:
+            address, token = stack.enter_context(_started(names))
+        address, token = resolve(address, token)
+        client = stack.enter_context(connect(address, token, tls))
+        for system in _chosen(client, names):
+            settings = RunSettings(system.name, concurrency, deadline_s)
+            evaluation = Evaluation(spec, settings, folder, limit, fresh)
+            results.append(_run(evaluation, client, system, (token, tls), other, quiet=as_json))
+    if as_json:
+        print_json(results)
+    return Exit.SHORT if _short(spec, results) else Exit.OK
+
+
+def _list_suites() -> int:
+    from services.evaluation.suite import load_suite, suite_files
+
+    click.echo(table("", ("suite", "about"), [(name, load_suite(name).summary) for name in suite_files()]))
+    return Exit.OK
+
+
+def _run(
+    evaluation: Any,  # noqa: ANN401 - imported where it is used: it loads numpy
+    client: Client,
+    system: System,
+    access: tuple[str | None, bool],
+    other: Path | None,
+    quiet: bool,
+) -> dict[str, Any]:
+    from anyplex import AsyncClient
+
+    from services.evaluation import report as reports
+
+    token, tls = access
+    with Progress(f"asking {system.name}") as progress:
+
+        def show(done: int, right: int, count: int) -> None:
+            if done % 25 == 0 or done == count:
+                progress.update(f"{system.name}: {done} of {count} asked, {right} right")
+
+        result, folder = evaluation.run(
+            lambda: AsyncClient(client.address, token=token, tls=tls), system.versions, show, other
+        )
+    if not quiet:
+        title = f"{result['suite']}: {system.name}"
+        click.echo(table(title, reports.COLUMNS, reports.rows_table(result["rows"])))
+        if "comparison" in result:
+            rows = reports.comparison_table(result["comparison"]["rows"])
+            click.echo(table(f"\nagainst {result['comparison']['with']}", reports.COMPARISON_COLUMNS, rows))
+        click.echo(f"written to {folder}\n", err=True)
+    return dict(result)
+
+
+def _short(spec: SuiteSpec, results: list[dict[str, Any]]) -> bool:
+    from services.evaluation.report import short_rows
+
+    short = [(result["system"], name) for result in results for name in short_rows(result["rows"])]
+    for system, name in short:
+        click.echo(f"{system}: {name} scores less than the {spec.rows[name].at_least} asked for", err=True)
+    return bool(short)
+
+
+def _chosen(client: Client, names: tuple[str, ...]) -> list[System]:
+    """Return the systems to measure; the default one where none is named."""
+    from graph.errors import NotFound
+    from graph.problems import did_you_mean
+
+    running = {system.name: system for system in client.systems()}
+    for name in names:
+        if name not in running:
+            raise NotFound(f"{name!r} does not run at {client.address} ({did_you_mean(name, running)})")
+    if names:
+        return [running[name] for name in names]
+    return [system for system in running.values() if system.default] or list(running.values())[:1]
+
+
+@contextlib.contextmanager
+def _started(names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    from services.cli.temporary import temporary_cluster
+
+    with temporary_cluster(names or ("next-gpt",), "eval") as state:
+        yield state.address, state.token

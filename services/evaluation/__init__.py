@@ -1,0 +1,1 @@
+"""Suites, scores, comparisons: what a system can do, measured through its gateway."""

@@ -1,0 +1,115 @@
+"""Asks a system every case of a suite through its gateway, several at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from anyplex import AnyplexError, AsyncClient, Cancelled, PermissionDenied, Unauthenticated, Unavailable
+
+from services.evaluation.answers import Answered, AnswerFile
+from services.evaluation.suite import EvaluationCase, SamplingSpec
+
+# These say that no case will fare better: the run stops, and can go on later.
+_HOPELESS = (Unavailable, Unauthenticated, PermissionDenied, Cancelled)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How to ask.
+
+    Attributes:
+        system: System to ask.
+        concurrency: Requests at a time.
+        deadline_s: Longest time for one answer.
+    """
+
+    system: str
+    concurrency: int = 8
+    deadline_s: float = 120.0
+
+
+async def ask_all(
+    client: AsyncClient,
+    cases: Sequence[EvaluationCase],
+    sampling: SamplingSpec,
+    settings: RunSettings,
+    file: AnswerFile,
+    report: Callable[[int, int, int], None],
+) -> dict[str, Answered]:
+    """Ask what the file does not answer yet; every answer is written down as it comes.
+
+    Args:
+        client: Connection to the gateway.
+        cases: What to ask.
+        sampling: How to sample.
+        settings: How to ask.
+        file: Answers there are, and where new ones go.
+        report: Told done, right and all, after each answer.
+
+    Returns:
+        Answers by id, of these cases alone.
+
+    Raises:
+        AnyplexError: The gateway cannot be reached or does not let us in.
+    """
+    known = file.read()
+    wanted = {case.id: case.fingerprint for case in cases}
+    kept = {
+        id_: answer
+        for id_, answer in known.items()
+        if not answer.error and wanted.get(id_, answer.fingerprint) == answer.fingerprint
+    }
+    file.rewrite(list(kept.values()))
+    answers = {id_: answer for id_, answer in kept.items() if id_ in wanted}
+    waiting = iter([case for case in cases if case.id not in answers])
+
+    async def work() -> None:
+        for case in waiting:
+            answer = await _ask(client, case, sampling, settings)
+            file.append(answer)
+            answers[case.id] = answer
+            report(len(answers), sum(item.right for item in answers.values()), len(cases))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(settings.concurrency):
+            group.create_task(work())
+    return {case.id: answers[case.id] for case in cases}
+
+
+async def _ask(client: AsyncClient, case: EvaluationCase, sampling: SamplingSpec, settings: RunSettings) -> Answered:
+    started = time.monotonic()
+    answer, error, right, reason = "", "", False, ""
+    try:
+        reply = await client.generate(
+            case.parts,
+            system=settings.system,
+            seed=case.number,
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            deadline_s=settings.deadline_s,
+            priority=-1,  # people who wait for an answer go first
+        )
+        answer = reply.text
+        verdict = case.judge(answer)
+        right, reason = verdict.right, verdict.reason
+    except _HOPELESS:
+        raise
+    except AnyplexError as failure:
+        error = f"{failure.code}: {failure}"
+    return Answered(
+        id=case.id,
+        row=case.row,
+        group=case.group,
+        kept_out=case.kept_out,
+        fingerprint=case.fingerprint,
+        prompt=case.prompt,
+        expected=case.expected,
+        answer=answer,
+        right=right,
+        reason=reason,
+        error=error,
+        took_s=round(time.monotonic() - started, 4),
+    )
