@@ -1,7 +1,7 @@
 """The port through which the executor reaches components.
 
 Three adapters implement it: ``services.runtime.caller.GrpcCaller`` (the cluster),
-``services.runtime.caller.LocalCaller`` (components in this process) and the fakes of the tests.
+``services.runtime.local_caller.LocalCaller`` (components in this process) and the fakes of the tests.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
-from anyplex.v1 import component_pb2
 
+from anyplex.v1 import component_pb2
 from graph.errors import Exhausted, Unimplemented
 from services.artifacts import ArtifactStore
 from services.runtime.telemetry import Metrics

@@ -14,7 +14,6 @@ from anyplex.v1 import (
     output_projector_pb2,
     types_pb2,
 )
-
 from graph import messages as m
 from graph.cards import CardInfo
 from graph.errors import InvalidRequest

@@ -168,7 +168,7 @@ class Directory:
         probing = self._probing.get(address)
         if probing is None:
             probing = self._probing[address] = asyncio.create_task(self._probe_of(address))
-            probing.add_done_callback(lambda _: self._probing.pop(address, None))
+            probing.add_done_callback(lambda _: self._forget_probe(address))
         # Shielded: several may wait for one probe, and one that gives up must not end it for the others.
         alive = await asyncio.shield(probing)
         if not alive and self._entries.get(entry.replica_id) == entry:
@@ -177,6 +177,9 @@ class Directory:
 
     async def _probe_of(self, address: str) -> bool:
         return await self._probe(address)
+
+    def _forget_probe(self, address: str) -> None:
+        self._probing.pop(address, None)
 
     async def publish_systems(self, systems: dict[str, SystemPlan]) -> None:
         """Set the plans that gateways run (the whole set)."""

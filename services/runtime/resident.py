@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from anyplex.v1 import component_pb2
-
 from graph.errors import FailedPrecondition, NotFound
 from services.artifacts import ArtifactStore
 from services.artifacts.store import Artifact

@@ -9,11 +9,11 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from anyplex.v1 import component_pb2, component_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from anyplex.v1 import component_pb2, component_pb2_grpc
 from graph.errors import Unavailable
 from services.runtime.component import Component, Held
 from services.runtime.interceptors import AUTHORIZATION, interceptors

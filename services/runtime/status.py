@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import grpc
 import grpc.aio
-from anyplex.v1 import error_pb2
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2
 
+from anyplex.v1 import error_pb2
 from graph import errors as e
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -45,7 +45,7 @@ def violations_of(error: e.AnyplexError) -> list[tuple[str, str]]:
     violations = getattr(error, "violations", ())
     if violations:
         return [(violation.field, violation.description) for violation in violations]
-    if isinstance(error, e.InvalidRequest) and error.where.startswith("request"):
+    if isinstance(error, e.InvalidRequest) and error.where:
         return [(error.where, error.message)]
     return []
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
-from anyplex.v1 import component_pb2, component_pb2_grpc
 
+from anyplex.v1 import component_pb2, component_pb2_grpc
 from graph.errors import Exhausted, InvalidRequest, NotFound, Unavailable
 from graph.messages import Tensor, TensorRef
 
