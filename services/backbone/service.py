@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
-from anyplex.v1 import backbone_pb2, backbone_pb2_grpc, component_pb2
 
+from anyplex.v1 import backbone_pb2, backbone_pb2_grpc, component_pb2
 from graph import messages as m
 from graph.errors import FailedPrecondition, InvalidRequest, Unimplemented
 from services.artifacts.store import Artifact

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
-from anyplex.v1 import component_pb2, encoder_pb2, encoder_pb2_grpc
 from PIL import Image
 
+from anyplex.v1 import component_pb2, encoder_pb2, encoder_pb2_grpc
 from graph import messages as m
 from graph.errors import FailedPrecondition, Internal, InvalidRequest
 from services.artifacts.store import Artifact

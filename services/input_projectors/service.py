@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
-from anyplex.v1 import component_pb2, input_projector_pb2, input_projector_pb2_grpc
 
+from anyplex.v1 import component_pb2, input_projector_pb2, input_projector_pb2_grpc
 from graph import messages as m
 from graph.errors import FailedPrecondition, Internal, InvalidRequest, NotFound
 from services.artifacts.store import Artifact

@@ -1,0 +1,104 @@
+"""Components in this process, without a server: built over a store, started, stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from graph import messages as m
+from services.artifacts import ArtifactStore
+from services.backbone.service import BackboneComponent
+from services.encoders.service import EncoderComponent
+from services.input_projectors.service import InputProjectorComponent
+from services.runtime.component import Component, ComponentContext, Held
+from services.runtime.tensors import TensorStore
+
+COMPONENTS: Mapping[str, type[Component]] = {
+    "encoder": EncoderComponent,
+    "input_projector": InputProjectorComponent,
+    "backbone": BackboneComponent,
+}
+
+
+def make_component(store: ArtifactStore, *held: Held, **settings: Any) -> Component:
+    """Build the component of the first version's kind, not started."""
+    artifact = store.get(held[0].version)
+    context = ComponentContext(
+        f"{artifact.kind}-test", artifact.kind, artifact.type, store, held, TensorStore(), **settings
+    )
+    return COMPONENTS[artifact.kind](context)
+
+
+@asynccontextmanager
+async def started(component: Component) -> AsyncIterator[Any]:
+    """Run a component."""
+    await component.start()
+    try:
+        yield component
+    finally:
+        await component.stop()
+
+
+@dataclass
+class Answer:
+    """What a chain of components answered."""
+
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    reason: str = ""
+
+
+@dataclass
+class Chain:
+    """An encoder, a projector and a backbone, called one after the other."""
+
+    encoder: EncoderComponent
+    projector: InputProjectorComponent
+    backbone: BackboneComponent
+
+    async def ask(
+        self,
+        turns: Sequence[tuple[str, Sequence[str | bytes]]],
+        sampling: m.Sampling,
+        version: m.VersionRef | None = None,
+    ) -> Answer:
+        """Ask; pictures are bytes, text is text."""
+        read = [
+            m.Turn(role, tuple(await asyncio.gather(*map(self._segment, parts))))  # type: ignore[arg-type]
+            for role, parts in turns
+        ]
+        answer = Answer()
+        async with aclosing(
+            self.backbone.decode(version or m.VersionRef(), m.DecodeRequest(tuple(read), sampling), "test")
+        ) as events:
+            async for event in events:
+                if isinstance(event, m.DecodedText):
+                    answer.text += event.text
+                    answer.ids += event.token_ids
+                elif isinstance(event, m.DecodeFinished):
+                    answer.reason = event.reason
+        return answer
+
+    async def _segment(self, part: str | bytes) -> m.Segment:
+        if isinstance(part, str):
+            return m.Segment(text=part)
+        features = await self.encoder.encode(m.VersionRef(), [m.Media("image", data=part)], 0, "test")
+        (segment,) = await self.projector.project(m.VersionRef(), features, "", "test")
+        return segment
+
+
+@asynccontextmanager
+async def chain(
+    store: ArtifactStore, see: str, see_in: str, think: str, lora: str = "", **settings: Any
+) -> AsyncIterator[Chain]:
+    """Start the three components of a system."""
+    held = [Held(think)] + ([Held(lora, adapter=True)] if lora else [])
+    async with (
+        started(make_component(store, Held(see), **settings)) as encoder,
+        started(make_component(store, Held(see_in), **settings)) as projector,
+        started(make_component(store, *held, **settings)) as backbone,
+    ):
+        yield Chain(encoder, projector, backbone)
