@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc.aio
-from anyplex.v1 import component_pb2, input_projector_pb2, input_projector_pb2_grpc, types_pb2
 
+from anyplex.v1 import component_pb2, input_projector_pb2, input_projector_pb2_grpc, types_pb2
 from services.runtime.component import Component
 
 PAYLOAD = bytes(100)

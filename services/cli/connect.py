@@ -10,7 +10,6 @@ import click
 
 if TYPE_CHECKING:
     from anyplex import Client
-
     from services.deploy.state import ClusterState
 
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -15,7 +15,6 @@ from services.cli.output import Progress, print_json, table
 
 if TYPE_CHECKING:
     from anyplex import Client, System
-
     from services.evaluation.suite import SuiteSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,7 +91,6 @@ def _run(
     quiet: bool,
 ) -> dict[str, Any]:
     from anyplex import AsyncClient
-
     from services.evaluation import report as reports
 
     token, tls = access

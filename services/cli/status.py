@@ -51,7 +51,6 @@ def status(as_json: bool, watch: bool | None, name: str) -> int:
 def collect(state: ClusterState) -> dict[str, Any]:
     """Ask gateway and components for everything there is to show."""
     from anyplex import AnyplexError, Client
-
     from services.deploy.launch import component_stats
 
     systems: list[dict[str, Any]] = []

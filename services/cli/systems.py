@@ -13,7 +13,6 @@ from services.cli.output import Progress, mebibytes, print_json, table
 
 if TYPE_CHECKING:
     from anyplex import System, SystemDescription
-
     from graph.spec import SystemSpec
 
 

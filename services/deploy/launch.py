@@ -347,8 +347,8 @@ def component_stats(state: ClusterState) -> list[ComponentStatus]:
 
 async def _component_stats(state: ClusterState) -> list[ComponentStatus]:
     import grpc.aio
-    from anyplex.v1 import component_pb2, component_pb2_grpc
 
+    from anyplex.v1 import component_pb2, component_pb2_grpc
     from services.runtime.server import token_metadata
 
     metadata = token_metadata(state.component_token)

@@ -11,9 +11,9 @@ from typing import Any
 
 import grpc
 import ray
-from anyplex.v1 import component_pb2, component_pb2_grpc
 from ray import serve
 
+from anyplex.v1 import component_pb2, component_pb2_grpc
 from graph.errors import FailedPrecondition, Unavailable
 from graph.plan import ComponentPlan
 from graph.profile import GatewaySettings

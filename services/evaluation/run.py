@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from anyplex import AsyncClient
-
 from graph.errors import NotFound
 from services.evaluation import report as reports
 from services.evaluation.answers import Answered, AnswerFile

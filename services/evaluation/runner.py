@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from anyplex import AnyplexError, AsyncClient, Cancelled, PermissionDenied, Unauthenticated, Unavailable
-
 from services.evaluation.answers import Answered, AnswerFile
 from services.evaluation.suite import EvaluationCase, SamplingSpec
 

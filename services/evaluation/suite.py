@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 import yaml
-from anyplex import Image, Parts
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from anyplex import Image, Parts
 from graph.errors import NotFound, SpecError
 from graph.problems import did_you_mean
 
