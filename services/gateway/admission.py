@@ -62,6 +62,9 @@ class AdmissionGate:
             if future.done() and not future.cancelled():
                 # The place was handed over in the same moment: hand it on.
                 self._leave()
+            else:
+                self._queue = [entry for entry in self._queue if entry[2] is not future]
+                heapq.heapify(self._queue)
             raise
 
     def _leave(self) -> None:

@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 
 from anyplex.v1 import gateway_pb2
-
 from graph.errors import AlreadyExists, AnyplexError, FailedPrecondition, Internal
 
 KEEP_S = 600.0

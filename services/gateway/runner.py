@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from anyplex.v1 import component_pb2, gateway_pb2
-
 from graph import messages as m
 from graph.caller import Caller
 from graph.cards import CardInfo, check_cards

@@ -6,11 +6,11 @@ import asyncio
 import logging
 
 import grpc.aio
-from anyplex.v1 import gateway_pb2_grpc, media_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from anyplex.v1 import gateway_pb2_grpc, media_pb2_grpc
 from graph.errors import Unavailable
 from graph.profile import GatewaySettings
 from services.gateway.media import MediaStore

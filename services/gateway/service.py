@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import grpc.aio
-from anyplex.v1 import gateway_pb2, gateway_pb2_grpc, media_pb2, media_pb2_grpc, types_pb2
 
+from anyplex.v1 import gateway_pb2, gateway_pb2_grpc, media_pb2, media_pb2_grpc, types_pb2
 from graph.errors import DeadlineExceeded, InvalidRequest
 from graph.plan import SystemPlan
 from services.gateway.media import MediaStore

@@ -211,7 +211,8 @@ class Directory:
         for entry in [e for e in self._entries.values() if e.static]:
             await self.report_lost(entry.address)
         for entry in list(self._lost_static.values()):
-            if await self._probe(entry.address) and self._lost_static.pop(entry.replica_id, None):
+            if await self._probe(entry.address):
+                del self._lost_static[entry.replica_id]
                 await self.register(entry)
 
     def _lose(self, entry: Entry) -> None:
