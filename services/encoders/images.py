@@ -20,7 +20,7 @@ from graph.errors import InvalidRequest
 MAX_PIXELS = 16_777_216
 MAX_FRAMES = 4_096
 MAX_FILE_BYTES = 64 * 2**20
-MAX_BLOCKS = 300_000
+MAX_BLOCKS = 100_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 # What Pillow's decoders raise on damaged files, seen by feeding them damaged files.
