@@ -144,7 +144,9 @@ def draft_opening(options: RequestOptions) -> Draft:
     """
     history = options.get("history", ())
     if history and history[-1].role == "user":
-        raise InvalidRequest("history: ends with the user's turn, expected the assistant's; say the user's turn instead")
+        raise InvalidRequest(
+            "history: ends with the user's turn, expected the assistant's; say the user's turn instead"
+        )
     return draft_request(None, options)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -91,8 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
     arguments, debug = _take_debug(arguments)
+    return guarded(lambda: cli.main(arguments, prog_name="anyplex", standalone_mode=False), debug)
+
+
+def guarded(command: Callable[[], object], debug: bool = False) -> int:
+    """Run a command; whatever goes wrong ends in one line on stderr and an exit code."""
     try:
-        result = cli.main(arguments, prog_name="anyplex", standalone_mode=False)
+        result = command()
         sys.stdout.flush()
     except click.UsageError as error:
         return _usage(error)

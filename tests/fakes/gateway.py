@@ -10,8 +10,9 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from anyplex.v1 import error_pb2, gateway_pb2, gateway_pb2_grpc, media_pb2, media_pb2_grpc, types_pb2
 from google.protobuf import any_pb2
+
+from anyplex.v1 import error_pb2, gateway_pb2, gateway_pb2_grpc, media_pb2, media_pb2_grpc, types_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Script = Callable[[gateway_pb2.GenerateRequest, Context], AsyncIterator[gateway_pb2.Event]]

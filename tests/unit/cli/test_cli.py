@@ -12,8 +12,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from anyplex.v1 import gateway_pb2
 
+from anyplex.v1 import gateway_pb2
 from services.cli import main as main_module
 from services.deploy import launch, state
 from services.deploy.launch import ComponentStatus, ReplicaStatus, UpOptions

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from anyplex import Client
 
+from anyplex import Client
 from tests.fakes.gateway import FakeGateway
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 32

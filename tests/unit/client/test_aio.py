@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import anyplex
 import grpc
 import pytest
+
+import anyplex
 from anyplex import AsyncClient, Image
 from anyplex.v1 import gateway_pb2
-
 from tests.fakes import gateway as fake
 from tests.fakes.gateway import FakeGateway
 from tests.unit.client.conftest import PNG

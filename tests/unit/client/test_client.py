@@ -7,12 +7,12 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import anyplex
 import grpc
 import pytest
+
+import anyplex
 from anyplex import Client, Image, MediaParameters, Message
 from anyplex.v1 import error_pb2, gateway_pb2, types_pb2
-
 from tests.fakes import gateway as fake
 from tests.fakes.gateway import FakeGateway
 from tests.unit.client.conftest import PNG

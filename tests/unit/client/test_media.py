@@ -6,6 +6,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+
 from anyplex import Audio, Image, InvalidRequest, Medium, Video
 from anyplex.media import sniff
 
