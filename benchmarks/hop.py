@@ -69,6 +69,24 @@ def _rounds(bench: Any, rounds: int, calls: int) -> dict[str, Any]:  # noqa: ANN
     return {"latency_ms": latency, "throughput_per_s": throughput}
 
 
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Draw every round of both ways side by side."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(8, 3.2))
+    panels = (("latency_ms", "p50 of one call, ms"), ("throughput_per_s", "calls a second, 16 at once"))
+    for axis, (key, title) in zip(axes, panels, strict=True):
+        axis.boxplot([result[key]["own"], result[key]["serve"]], tick_labels=["own hop", "Serve handle"])
+        axis.set_title(title)
+        axis.set_ylim(bottom=0)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
 def main(arguments: list[str]) -> int:
     """Measure, print, write the result."""
     parser = argparse.ArgumentParser(prog="hop")
@@ -93,6 +111,7 @@ def main(arguments: list[str]) -> int:
     )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "hop.json").write_text(json.dumps(result, indent=1) + "\n")
+    draw(result, RESULTS / "hop.png")
     return 0
 
 

@@ -20,7 +20,7 @@ DEVICE_PATTERN = r"cpu|cuda(:\d{1,3})?"
 ADDRESS_PATTERN = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}"
 TOP_KEYS = ("profile", "defaults", "components", "weights", "host", "port_range", "gateway")
 COMPONENT_KEYS = (
-    "dtype", "device", "cpus", "threads", "gpus", "replicas", "autoscaling", "queue_limit", "max_batch", "group",
+    "dtype", "device", "cpus", "threads", "gpus", "replicas", "autoscaling", "queue_limit", "max_batch",
     "address",
 )  # fmt: skip
 AUTOSCALING_KEYS = ("target_ongoing", "upscale_delay_s", "downscale_delay_s")
@@ -68,7 +68,6 @@ class ComponentSettings:
         autoscaling: When that number changes.
         queue_limit: Most requests that wait in one replica.
         max_batch: Most requests in one step.
-        group: Components with the same word share a process; empty: a process of its own.
         address: ``host:port`` of a component started by hand; empty: it is started here.
     """
 
@@ -81,7 +80,6 @@ class ComponentSettings:
     autoscaling: Autoscaling = field(default_factory=Autoscaling)
     queue_limit: int = 64
     max_batch: int = 16
-    group: str = ""
     address: str = ""
 
 
@@ -194,7 +192,6 @@ def _read_component(entry: Fields) -> dict[str, object]:
         "gpus": entry.number("gpus", 0.0, 0.0, 64.0),
         "queue_limit": entry.integer("queue_limit", 64, 1, 1_000_000),
         "max_batch": entry.integer("max_batch", 16, 1, 65_536),
-        "group": entry.text("group", pattern=r"[a-z0-9][a-z0-9_-]{0,63}", form="a word"),
         "address": entry.text("address", pattern=ADDRESS_PATTERN, form="host:port"),
     }
     if "replicas" in entry:

@@ -13,6 +13,7 @@ from graph.profile import Profile, load_profile
 from graph.spec import SystemSpec, find_system, raise_problems
 from graph.validate import load_system
 from services.artifacts import ArtifactStore
+from services.artifacts.store import VERSION_PATTERN
 from services.deploy.state import home
 from services.deploy.versions import Weights, architectures, import_weights
 
@@ -68,11 +69,24 @@ def plan_deployment(
 def _versions(
     spec: SystemSpec, profile: Profile, weights: str | None, bundled: Weights, shelf: ArtifactStore
 ) -> dict[str, str]:
-    """Return the version set: from ``weights``, from the profile, else from what comes along."""
-    source = weights or profile.weights_for(spec.name, "")
-    if source:
-        return import_weights(spec, source, shelf)
-    return {slot: v for slot, v in bundled.set_of(spec.name).items() if slot in spec.slots()}
+    """Return the version set: from ``weights``, else slot by slot from the profile, else from what comes along."""
+    if weights:
+        return import_weights(spec, weights, shelf)
+    sources = {slot: profile.weights_for(spec.name, slot) for slot in spec.slots()}
+    stated = {slot: source for slot, source in sources.items() if source}
+    versions: dict[str, str] = {}
+    if len(stated) < len(sources):
+        versions = {slot: v for slot, v in bundled.set_of(spec.name).items() if slot in sources}
+    imported: dict[str, dict[str, str]] = {}
+    for slot, source in stated.items():
+        if VERSION_PATTERN.fullmatch(source):
+            versions[slot] = source
+            continue
+        if source not in imported:
+            imported[source] = import_weights(spec, source, shelf)
+        # A checkpoint without an adapter leaves that slot empty, whatever comes along.
+        versions[slot] = imported[source].get(slot, "")
+    return {slot: version for slot, version in versions.items() if version}
 
 
 def _without_empty_adapters(spec: SystemSpec, versions: dict[str, str]) -> SystemSpec:
