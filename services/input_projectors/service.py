@@ -124,9 +124,7 @@ class InputProjectorComponent(Component):
         if not 1 <= len(items) <= MAX_ITEMS:
             raise InvalidRequest(f"{len(items)} items, 1 to {MAX_ITEMS} expected", "items")
         if len(prompt) > MAX_PROMPT_CHARACTERS:
-            raise InvalidRequest(
-                f"{len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} expected", "prompt"
-            )
+            raise InvalidRequest(f"{len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} expected", "prompt")
         if version.adapter:
             raise FailedPrecondition(f"a {self.context.type} projector takes no adapters")
         with admitted(self) as ticket, self._resident.use(version.version) as loaded:

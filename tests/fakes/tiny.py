@@ -105,9 +105,7 @@ def decoder(store: ArtifactStore, seed: int = 0, config: Mapping[str, Any] | Non
     tensors = randomized(model, seed)
     if model.config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
-    return store.put(
-        kind="backbone", type="decoder", config=config, tensors=tensors, files=tokenizer_files()
-    )
+    return store.put(kind="backbone", type="decoder", config=config, tensors=tensors, files=tokenizer_files())
 
 
 def adapter(store: ArtifactStore, seed: int = 0) -> str:
