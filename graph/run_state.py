@@ -14,6 +14,8 @@ from graph.messages import NodeTiming, Request
 from graph.plan import NodePlan, SystemPlan
 
 T = TypeVar("T")
+# Fields of a backbone's request, and what they were made from.
+_FIELDS = (("turns", "request.messages"), ("sampling", "request.sampling"), ("force_signals", "request.outputs"))
 
 
 def node_seed(request_seed: int, node: str, block: int = 0) -> int:
@@ -47,6 +49,17 @@ async def closing(stream: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
     finally:
         if isinstance(stream, AsyncGenerator):
             await stream.aclose()
+
+
+def _placed(error: AnyplexError, node: NodePlan) -> AnyplexError:
+    """Put the node's name on an error, unless it names a field of the caller's request already."""
+    where = error.where
+    if isinstance(error, InvalidRequest) and where and not where.startswith(("request", "node ")):
+        field = next((theirs for ours, theirs in _FIELDS if where.startswith(ours)), "")
+        if field:
+            return InvalidRequest(error.message, field, error.retry_after_s)
+        return InvalidRequest(str(error), f"node {node.name}", error.retry_after_s)
+    return error.at(f"node {node.name}")
 
 
 class RunState:
@@ -96,7 +109,7 @@ class RunState:
                 trace_parent=self.trace_parent,
             )
         except AnyplexError as error:
-            placed = error.at(f"node {node.name}")
+            placed = _placed(error, node)
             if placed is error:
                 raise
             raise placed from error

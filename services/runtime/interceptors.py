@@ -18,7 +18,7 @@ import grpc
 import grpc.aio
 
 from graph.errors import AnyplexError, Internal, PermissionDenied, Unauthenticated
-from services.runtime.status import DETAILS_KEY, rich_status, status_of
+from services.runtime.status import DETAILS_KEY, rich_status, status_message, status_of
 from services.runtime.telemetry import Metrics, Tracing, request_id_var
 
 logger = logging.getLogger("anyplex.rpc")
@@ -39,7 +39,6 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Any]
 
-MESSAGE_CHARS = 2000
 NO_TOKEN = "no valid token: metadata 'authorization: Bearer TOKEN' expected"
 
 
@@ -183,7 +182,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             error = Internal("internal error; the server's log has the request id")
         context.set_trailing_metadata(((DETAILS_KEY, rich_status(error, request_id_of(context))),))
         try:
-            await context.abort(status_of(error), str(error)[:MESSAGE_CHARS])
+            await context.abort(status_of(error), status_message(error))
         except grpc.aio.AbortError as abort:
             return abort
 

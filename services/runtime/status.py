@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import grpc
 import grpc.aio
 from google.protobuf import any_pb2, duration_pb2
@@ -11,6 +13,11 @@ from anyplex.v1 import error_pb2
 from graph import errors as e
 
 DETAILS_KEY = "grpc-status-details-bin"
+# Clients refuse answers whose metadata is larger than 8 KiB: line, detail and BadRequest stay below that together.
+MESSAGE_BYTES = 1_500
+DETAIL_BYTES = 2_000
+VIOLATION_CHARS = 200
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 STATUS: dict[type[e.AnyplexError], tuple[grpc.StatusCode, int]] = {
     e.InvalidRequest: (grpc.StatusCode.INVALID_ARGUMENT, 400),
@@ -45,9 +52,18 @@ def violations_of(error: e.AnyplexError) -> list[tuple[str, str]]:
     violations = getattr(error, "violations", ())
     if violations:
         return [(violation.field, violation.description) for violation in violations]
-    if isinstance(error, e.InvalidRequest) and error.where:
+    if isinstance(error, e.InvalidRequest) and error.where and not error.where.startswith("node "):
         return [(error.where, error.message)]
     return []
+
+
+def status_message(error: e.AnyplexError) -> str:
+    """Return the line of a status: as much of the error's as still fits beside its details."""
+    text = str(error)
+    # gRPC escapes every byte that is not printable ASCII as three.
+    while len(quote(text, safe=_PRINTABLE)) > MESSAGE_BYTES:
+        text = text[: len(text) * 3 // 4] + "…"
+    return text
 
 
 def detail_of(error: e.AnyplexError, request_id: str = "") -> error_pb2.ErrorDetail:
@@ -55,23 +71,28 @@ def detail_of(error: e.AnyplexError, request_id: str = "") -> error_pb2.ErrorDet
     node = error.where.removeprefix("node ") if error.where.startswith("node ") else ""
     detail = error_pb2.ErrorDetail(
         code=error.code,
-        message=str(error),
+        message=status_message(error),
         node=node,
         retryable=error.retryable,
         retry_after_s=error.retry_after_s,
         request_id=request_id,
     )
     for field, description in violations_of(error):
-        detail.field_violations.append(error_pb2.FieldViolation(field=field, description=description))
+        violation = error_pb2.FieldViolation(field=field[:VIOLATION_CHARS], description=description[:VIOLATION_CHARS])
+        if detail.field_violations and detail.ByteSize() + violation.ByteSize() > DETAIL_BYTES:
+            break
+        detail.field_violations.append(violation)
     return detail
 
 
 def rich_status(error: e.AnyplexError, request_id: str = "") -> bytes:
     """Return ``grpc-status-details-bin`` for an error: ErrorDetail, RetryInfo, BadRequest."""
     code: int = status_of(error).value[0]
-    rich = error_pb2.RpcStatus(code=code, message=str(error))
+    told = detail_of(error, request_id)
+    # The line itself stands in the status and in the detail: a third copy here would only take room.
+    rich = error_pb2.RpcStatus(code=code, message=told.message[:VIOLATION_CHARS])
     detail = any_pb2.Any()
-    detail.Pack(detail_of(error, request_id))
+    detail.Pack(told)
     rich.details.append(detail)
     if error.retry_after_s > 0:
         delay = duration_pb2.Duration()
@@ -79,11 +100,10 @@ def rich_status(error: e.AnyplexError, request_id: str = "") -> bytes:
         retry = any_pb2.Any()
         retry.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
         rich.details.append(retry)
-    violations = violations_of(error)
-    if violations:
+    if told.field_violations:
         bad = error_details_pb2.BadRequest()
-        for field, description in violations:
-            bad.field_violations.add(field=field, description=description)
+        for violation in told.field_violations:
+            bad.field_violations.add(field=violation.field, description=violation.description)
         packed = any_pb2.Any()
         packed.Pack(bad)
         rich.details.append(packed)
