@@ -78,10 +78,13 @@ def ask(
 def timings_table(reply: Reply) -> str:
     """Return when each node of an answer ran."""
     rows = [
-        (timing.node, timing.start_s, timing.first_s, timing.end_s, timing.end_s - timing.start_s)
-        for timing in reply.timings
+        (
+            item.node,
+            *(1000 * seconds for seconds in (item.start_s, item.first_s, item.end_s, item.end_s - item.start_s)),
+        )
+        for item in reply.timings
     ]
-    return table("", ("node", "start s", "first s", "end s", "took s"), rows)
+    return table("", ("node", "start ms", "first ms", "end ms", "took ms"), rows)
 
 
 def _parts(words: tuple[str, ...], images: tuple[str, ...], audios: tuple[str, ...], videos: tuple[str, ...]) -> Parts:

@@ -107,8 +107,9 @@ def guarded(command: Callable[[], object], debug: bool = False) -> int:
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has gone (`| head`); keep the interpreter from complaining about it at exit.
+    except (BrokenPipeError, SystemExit):
+        # Whoever read has gone (`| head`); click itself leaves with SystemExit then. Nothing is left to be written,
+        # and the interpreter must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the outermost handler: one line for people, the rest with --debug

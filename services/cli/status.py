@@ -109,8 +109,9 @@ def render(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+# What a narrow terminal cuts off stands last.
 _COLUMNS = (
-    "component", "replica", "versions", "serves", "waiting", "running", "done", "failed", "memory", "up s", "start s",
+    "component", "replica", "wait", "run", "done", "failed", "memory", "up s", "start s", "versions", "serves",
 )  # fmt: skip
 
 
@@ -118,13 +119,11 @@ def _rows(item: dict[str, Any]) -> list[tuple[object, ...]]:
     """Return one row a replica; a component that sleeps has one without."""
     uses = ", ".join(item["uses"])
     if not item["replicas"]:
-        return [(item["component"], "none", "", uses, None, None, None, None, "", None, None)]
+        return [(item["component"], "none", None, None, None, None, "", None, None, "", uses)]
     return [
         (
             item["component"],
             replica["address"] + (f" ({replica['error']})" if replica["error"] else ""),
-            ", ".join(version[:8] for version in replica["versions"]),
-            uses,
             replica["waiting"],
             replica["running"],
             replica["finished"],
@@ -132,6 +131,8 @@ def _rows(item: dict[str, Any]) -> list[tuple[object, ...]]:
             mebibytes(replica["resident_bytes"]),
             round(replica["uptime_s"]),
             round(replica["cold_start_s"], 1),
+            ", ".join(version[:8] for version in replica["versions"]),
+            uses,
         )
         for replica in item["replicas"]
     ]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graph.errors import AlreadyExists, AnyplexError, Cancelled, FailedPrecondition, Unavailable
+from graph.errors import ERRORS, AlreadyExists, AnyplexError, Cancelled, FailedPrecondition, Unavailable
 from services.deploy.plans import Deployment, plan_deployment
 from services.deploy.state import ClusterState, home, read_state, remove_state, replicas_of, write_state
 from services.runtime.settings import settings_from_env
@@ -106,7 +106,7 @@ def run_cluster(options: UpOptions, report: Report) -> None:
         cluster.start(stopped)
         cluster.watch(stopped)
     except AnyplexError as error:
-        cluster.note(phase="failed", line=str(error))
+        cluster.note(phase="failed", line=str(error), code=error.code)
         raise
     finally:
         cluster.stop()
@@ -259,14 +259,14 @@ def start_detached(options: UpOptions, report: Report, stopped: threading.Event 
     last, give_up = "", time.monotonic() + START_S + 30.0
     while time.monotonic() < give_up:
         state = read_state(options.name)
-        if state is not None and state.line != last:
+        if state is not None and state.line != last and state.phase != "failed":
             last = state.line
             report(last)
         if state is not None and state.phase == "ready":
             return state
         if state is not None and state.phase == "failed":
             remove_state(options.name)
-            raise FailedPrecondition(state.line or "the cluster did not start; see its log")
+            raise ERRORS.get(state.code, FailedPrecondition)(state.line or "the cluster did not start; see its log")
         if process.poll() is not None:
             raise Unavailable(f"the cluster's process ended with {process.returncode}; see {log_path}")
         if stopped is not None and stopped.is_set():

@@ -45,6 +45,7 @@ class ClusterState:
         profile: Profile it runs them with.
         phase: "starting", "ready", "stopping", "failed".
         line: What it is doing, or why it failed.
+        code: Code of the error it failed with.
         metrics_address: host:port of the gateway's metrics.
         components: Component to (kind, type, "system.node", …).
         replicas: Replicas there are.
@@ -61,6 +62,7 @@ class ClusterState:
     profile: str = ""
     phase: str = "starting"
     line: str = ""
+    code: str = ""
     metrics_address: str = ""
     components: dict[str, list[str]] = field(default_factory=dict)
     replicas: tuple[Replica, ...] = ()

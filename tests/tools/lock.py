@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -41,13 +42,23 @@ def closure(name: str, extras: set[str], found: dict[str, str]) -> None:
             closure(need.name, set(need.extras), found)
 
 
+def needs(*extras: str) -> dict[str, str]:
+    """Return what our own projects need, as their files say now."""
+    found: dict[str, str] = {}
+    lines: list[str] = []
+    for path in (ROOT / "pyproject.toml", ROOT / "protos" / "pyproject.toml"):
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        optional = project.get("optional-dependencies", {})
+        lines += [*project["dependencies"], *(line for extra in extras for line in optional.get(extra, ()))]
+    for need in map(Requirement, lines):
+        if normal(need.name) not in OURS:
+            closure(need.name, set(need.extras), found)
+    return found
+
+
 def main() -> int:
     """Write the file."""
-    run: dict[str, str] = {}
-    dev: dict[str, str] = {}
-    closure("anyplex-server", {"trace"}, run)
-    closure("anyplex-server", {"trace", "dev"}, dev)
-    closure("setuptools", set(), dev)
+    run, dev = needs("trace"), needs("trace", "dev")
 
     def pins(found: dict[str, str]) -> list[str]:
         return sorted(f"{name}=={version}" for name, version in found.items() if version and name not in OURS)
