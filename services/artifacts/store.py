@@ -107,6 +107,7 @@ class Artifact:
         if name not in self.file_digests:
             raise NotFound(f"artifact {self.version} has no file {name!r}; it has {sorted(self.file_digests)}")
         path = self.root / "files" / name
+        _refuse_links(path.parent)
         _refuse_links(path)
         try:
             data = path.read_bytes()
