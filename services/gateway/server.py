@@ -106,6 +106,7 @@ class GatewayServer:
             self._sweeper.cancel()
         if self._metrics_server is not None:
             self._metrics_server.close()
+        await asyncio.to_thread(self.tracing.close)
         await self.channels.close()
         self.media.close()
 

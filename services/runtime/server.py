@@ -177,6 +177,7 @@ class ComponentServer:
             self._sweeper.cancel()
         if self._metrics_server is not None:
             self._metrics_server.close()
+        await asyncio.to_thread(self.tracing.close)
         await self.component.context.tensors.channels.close()
         await self.component.stop()
 

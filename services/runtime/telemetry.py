@@ -22,6 +22,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Tracer
 
 request_id_var: ContextVar[str] = ContextVar("request_id", default="")
@@ -171,6 +172,7 @@ class Tracing:
 
     def __init__(self, service: str, endpoint: str) -> None:
         self._tracer: Tracer | None = None
+        self._provider: TracerProvider | None = None
         if not endpoint:
             return
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -181,7 +183,13 @@ class Tracing:
         provider = TracerProvider(resource=Resource.create({"service.name": service}))
         exporter = OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https"))
         provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._provider = provider
         self._tracer = provider.get_tracer("anyplex")
+
+    def close(self) -> None:
+        """Send what has not been sent yet."""
+        if self._provider is not None:
+            self._provider.shutdown()
 
     @contextlib.contextmanager
     def span(self, name: str, trace_parent: str = "", **attributes: str) -> Iterator[str]:
