@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from services.cli.connect import connect, connection_options
+from services.cli.connect import Connection, connection_options
 from services.cli.exits import Exit
 from services.cli.output import Progress, print_json, table
 
@@ -49,16 +49,14 @@ def ask(
     out: Path,
     timings: bool,
     as_json: bool,
-    address: str | None,
-    token: str | None,
-    tls: bool,
+    connection: Connection,
     **choices: str | float | None,
 ) -> int:
     """Ask something; the answer streams to stdout. TEXT may be - to read it from stdin."""
     parts = _parts(words, images, audios, videos)
     options = cast("RequestOptions", {name: value for name, value in choices.items() if value is not None})
     with (
-        connect(address, token, tls) as client,
+        connection.client() as client,
         Progress(f"waiting for {client.address}") as progress,
         client.stream(parts, deadline_s=deadline_s, **options) as stream,
     ):

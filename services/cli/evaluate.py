@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from services.cli.connect import connect, connection_options, resolve
+from services.cli.connect import Connection, connection_options
 from services.cli.exits import Exit
 from services.cli.output import Progress, print_json, table
 
 if TYPE_CHECKING:
-    from anyplex import Client, System
+    from anyplex import System
     from services.evaluation.suite import SuiteSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,9 +43,7 @@ def evaluate(
     fresh: bool,
     start: bool,
     as_json: bool,
-    address: str | None,
-    token: str | None,
-    tls: bool,
+    connection: Connection,
 ) -> int:
     """Measure systems with SUITE; without one, list the suites.
 
@@ -63,13 +61,11 @@ def evaluate(
     results = []
     with contextlib.ExitStack() as stack:
         if start:
-            address, token = stack.enter_context(_started(names))
-        address, token = resolve(address, token)
-        client = stack.enter_context(connect(address, token, tls))
-        for system in _chosen(client, names):
+            connection = stack.enter_context(_started(names))
+        for system in _chosen(connection, names):
             settings = RunSettings(system.name, concurrency, deadline_s)
             evaluation = Evaluation(spec, settings, folder, limit, fresh)
-            results.append(_run(evaluation, client, system, (token, tls), other, quiet=as_json))
+            results.append(_run(evaluation, connection, system, other, quiet=as_json))
     if as_json:
         print_json(results)
     return Exit.SHORT if _short(spec, results) else Exit.OK
@@ -84,25 +80,20 @@ def _list_suites() -> int:
 
 def _run(
     evaluation: Any,  # noqa: ANN401 - imported where it is used: it loads numpy
-    client: Client,
+    connection: Connection,
     system: System,
-    access: tuple[str | None, bool],
     other: Path | None,
     quiet: bool,
 ) -> dict[str, Any]:
-    from anyplex import AsyncClient
     from services.evaluation import report as reports
 
-    token, tls = access
     with Progress(f"asking {system.name}") as progress:
 
         def show(done: int, right: int, count: int) -> None:
             if done % 25 == 0 or done == count:
                 progress.update(f"{system.name}: {done} of {count} asked, {right} right")
 
-        result, folder = evaluation.run(
-            lambda: AsyncClient(client.address, token=token, tls=tls), system.versions, show, other
-        )
+        result, folder = evaluation.run(connection.async_client, system.versions, show, other)
     if not quiet:
         title = f"{result['suite']}: {system.name}"
         click.echo(table(title, reports.COLUMNS, reports.rows_table(result["rows"])))
@@ -122,23 +113,24 @@ def _short(spec: SuiteSpec, results: list[dict[str, Any]]) -> bool:
     return bool(short)
 
 
-def _chosen(client: Client, names: tuple[str, ...]) -> list[System]:
+def _chosen(connection: Connection, names: tuple[str, ...]) -> list[System]:
     """Return the systems to measure; the default one where none is named."""
     from graph.errors import NotFound
     from graph.problems import did_you_mean
 
-    running = {system.name: system for system in client.systems()}
+    with connection.client() as client:
+        address, running = client.address, {system.name: system for system in client.systems()}
     for name in names:
         if name not in running:
-            raise NotFound(f"{name!r} does not run at {client.address} ({did_you_mean(name, running)})")
+            raise NotFound(f"{name!r} does not run at {address} ({did_you_mean(name, running)})")
     if names:
         return [running[name] for name in names]
     return [system for system in running.values() if system.default] or list(running.values())[:1]
 
 
 @contextlib.contextmanager
-def _started(names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _started(names: tuple[str, ...]) -> Iterator[Connection]:
     from services.cli.temporary import temporary_cluster
 
     with temporary_cluster(names or ("next-gpt",), "eval") as state:
-        yield state.address, state.token
+        yield Connection(state.address, state.token)

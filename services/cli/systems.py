@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from services.cli.connect import connect, connection_options
+from services.cli.connect import Connection, connection_options
 from services.cli.exits import Exit
 from services.cli.output import Progress, mebibytes, print_json, table
 
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 @connection_options
-def systems(as_json: bool, address: str | None, token: str | None, tls: bool) -> int:
+def systems(as_json: bool, connection: Connection) -> int:
     """List the systems that run behind the gateway, and those that come along and could be started."""
-    running = {system.name: system for system in _running(address, token, tls)}
+    running = {system.name: system for system in _running(connection)}
     rows = [_running_row(system) for system in running.values()]
     for name, spec in _bundled().items():
         if name not in running:
@@ -39,15 +38,15 @@ def systems(as_json: bool, address: str | None, token: str | None, tls: bool) ->
 @click.argument("system")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @connection_options
-def describe(system: str, as_json: bool, address: str | None, token: str | None, tls: bool) -> int:
+def describe(system: str, as_json: bool, connection: Connection) -> int:
     """Show one SYSTEM: its nodes and what serves them; from its file where it does not run."""
     from anyplex import NotFound
 
     try:
-        running = _running(address, token, tls)
+        running = _running(connection)
         found = next((item for item in running if item.name == system), None)
-        if found is not None or address is not None:
-            with connect(address, token, tls) as client:
+        if found is not None or connection.named:
+            with connection.client() as client:
                 shown = _described(client.describe(system))
         else:
             shown = _from_file(system)
@@ -63,15 +62,15 @@ def describe(system: str, as_json: bool, address: str | None, token: str | None,
     return Exit.OK
 
 
-def _running(address: str | None, token: str | None, tls: bool) -> list[System]:
+def _running(connection: Connection) -> list[System]:
     """Return what runs; nothing where no gateway was named and none is there."""
     from anyplex import Unavailable
 
     try:
-        with connect(address, token, tls) as client, Progress(f"asking {client.address}"):
+        with connection.client() as client, Progress(f"asking {client.address}"):
             return client.systems(deadline_s=10.0)
     except Unavailable:
-        if address is not None or "ANYPLEX_ADDRESS" in os.environ:
+        if connection.named:
             raise
         return []
 

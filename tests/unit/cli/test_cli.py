@@ -193,7 +193,7 @@ def test_status(cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch)
     assert ran.code == 0
     assert "next-gpt (default)  ready" in ran.out
     row = next(line for line in ran.out.splitlines() if "127.0.0.1:5" in line)
-    assert row.split() == "encoder-1 127.0.0.1:5 1 2 3 4 300 MiB 60 2.5 v1 next-gpt.see".split()
+    assert row.split() == ["encoder-1", "127.0.0.1:5", "1", "2", "3", "4", "300", "MiB", "60", "2.5", "v1", "next-gpt.see"]
     shown = json.loads(cli("status", "--json").out)
     assert shown["components"][0]["replicas"][0]["resident_bytes"] == 300 << 20
     assert shown["systems"][0]["name"] == "next-gpt"
@@ -225,6 +225,28 @@ def test_up(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen[1] == UpOptions(token="t", host="0.0.0.0", name="two", weights="w")  # noqa: S104
     assert "next-gpt at 127.0.0.1:7" in ran.out
     assert "anyplex down --name two" in ran.out
+
+
+SUITE = """\
+suite: tiny
+rows:
+  caption/test: {source: pictures, split: test, kind: caption, count: 4, seed: 1, at_least: 0.5}
+"""
+
+
+def test_eval(cli: Cli, gateway: FakeGateway, tmp_path: Path) -> None:
+    suite = tmp_path / "tiny.yaml"
+    suite.write_text(SUITE)
+    options = ["--address", gateway.address, "--out", str(tmp_path / "runs")]
+    ran = cli("eval", str(suite), *options, "--json")
+    assert ran.code == 10
+    assert json.loads(ran.out)[0]["rows"]["caption/test"]["count"] == 4
+    assert "caption/test scores less than the 0.5 asked for" in ran.err
+    ran = cli("eval", str(suite), *options, "--system", "next-gtp")
+    assert ran.code == 5
+    assert "did you mean 'next-gpt'?" in ran.err
+    assert "caption/test" in cli("eval", str(suite), *options, "--limit", "2", "--system", "llava-1.5").out
+    assert "pictures" in cli("eval").out
 
 
 def test_bench_corrects(cli: Cli) -> None:
