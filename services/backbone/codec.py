@@ -240,7 +240,11 @@ class TextCodec:
         return any(name in text for text in texts for name in self.control)
 
     def _controls(self, runs: Iterable[Run]) -> Counter[int]:
-        return Counter(i for run in runs if not isinstance(run, MediaSlot) for i in run if i in self.control_ids)
+        """Count control tokens; a place of a medium counts as one."""
+        counts: Counter[int] = Counter()
+        for run in runs:
+            counts.update([self.media_id] if isinstance(run, MediaSlot) else [i for i in run if i in self.control_ids])
+        return counts
 
     def _template_controls(self, skeleton: str, sealed: _Sealed, raw: bool) -> Counter[int]:
         """Count the control tokens that come from the template, and from segments of ids: the caller's business."""
@@ -248,7 +252,9 @@ class TextCodec:
         runs: list[Run] = [self._bos_ids] if raw or self._adds_bos else []
         for piece in pieces[::2]:
             runs += self._split_media(self.backend.encode(piece, add_special_tokens=False).ids, 0)
-        runs += [sealed.segments[int(mark)].token_ids or () for mark in pieces[1::2]]
+        for mark in pieces[1::2]:
+            segment = sealed.segments[int(mark)]
+            runs.append(MediaSlot(0) if segment.embeddings is not None else segment.token_ids or ())
         return self._controls(runs)
 
     # ---- tables ------------------------------------------------------------------------------------------
