@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,8 +40,11 @@ def _from_proc() -> Iterable[Process]:
 
 
 def _from_ps() -> Iterable[Process]:
-    command = ["ps", "-axo", "pid=,ppid=,rss="]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    program = shutil.which("ps")
+    if program is None:
+        return
+    command = [program, "-axo", "pid=,ppid=,rss="]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a program found above
     for line in listed.stdout.splitlines():
         pid, parent, kilobytes = map(int, line.split())
         yield Process(pid, parent, kilobytes * 1024)
