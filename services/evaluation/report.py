@@ -143,9 +143,10 @@ def markdown(result: Mapping[str, Any]) -> str:
     if result.get("comparison"):
         lines += ["", f"Against {result['comparison']['with']}:", ""]
         lines += _markdown_table(COMPARISON_COLUMNS, comparison_table(result["comparison"]["rows"]))
+    lines += ["", "![scores](scores.svg)"]
     wrong = result.get("wrong", [])
     if wrong:
-        lines += ["", "Some that were wrong:", ""]
+        lines += ["", "Some that were wrong:", "", "![wrong](wrong.png)", ""]
         lines += _markdown_table(("case", "prompt", "expected", "answer"), wrong)
     return "\n".join(lines) + "\n"
 

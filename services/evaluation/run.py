@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from anyplex import AsyncClient
 from graph.errors import NotFound
+from services.evaluation import pictures
 from services.evaluation import report as reports
 from services.evaluation.answers import Answered, AnswerFile
 from services.evaluation.runner import RunSettings, ask_all
@@ -21,6 +22,8 @@ from services.evaluation.suite import EvaluationCase, SuiteSpec, draw_cases
 ANSWERS = "answers.jsonl"
 RESULT = "result.json"
 REPORT = "report.md"
+SCORES = "scores.svg"
+WRONG = "wrong.png"
 _SHOWN_WRONG = 12
 
 
@@ -77,6 +80,7 @@ class Evaluation:
             result["comparison"] = {"with": other.name, "rows": reports.compare(answers, compared)}
         (folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / REPORT).write_text(reports.markdown(result), encoding="utf-8")
+        _draw(folder, result, cases, answers)
         return result, folder
 
     async def _ask(
@@ -105,6 +109,19 @@ class Evaluation:
             "rows": reports.summarize(self.suite, answers),
             "wrong": [[item.id, item.prompt, item.expected, item.answer or item.error] for item in wrong],
         }
+
+
+def _draw(
+    folder: Path, result: Mapping[str, Any], cases: Sequence[EvaluationCase], answers: Mapping[str, Answered]
+) -> None:
+    """Write the pictures of a run."""
+    title = f"{result['suite']}: {result['system']}"
+    (folder / SCORES).write_text(pictures.scores_svg(title, result["rows"]), encoding="utf-8")
+    sheet = pictures.wrong_sheet(cases, answers)
+    if sheet is None:
+        (folder / WRONG).unlink(missing_ok=True)
+    else:
+        (folder / WRONG).write_bytes(sheet)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

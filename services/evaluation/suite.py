@@ -11,7 +11,7 @@ from typing import Protocol
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from anyplex import Image, Parts
+from anyplex import Image, Medium
 from graph.errors import NotFound, SpecError
 from graph.problems import did_you_mean
 
@@ -82,7 +82,7 @@ class EvaluationCase:
     number: int
     group: str
     kept_out: bool
-    parts: Parts
+    parts: Sequence[str | Medium]
     prompt: str
     expected: str
     fingerprint: str

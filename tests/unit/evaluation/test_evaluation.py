@@ -80,6 +80,8 @@ def test_scores_and_goes_on(gateway: FakeGateway, tmp_path: Path) -> None:
     assert oracle.asked == 20
     page = (folder / "report.md").read_text()
     assert "| caption/test | 9 | 12 | 75.0 % |" in page
+    assert "75.0 %" in (folder / "scores.svg").read_text()
+    assert (folder / "wrong.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "result.json").read_text())["rows"] == result["rows"]
 
     answers = folder / "answers.jsonl"
