@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MAX_ITEMS = 256
 MAX_FEATURES = 65_536
 MAX_PROMPT_CHARACTERS = 100_000
+BYTE_VALUES = 256
 TOKENIZER_FILE = "tokenizer.json"
 FLOATS = ("float32", "bfloat16", "float16")
 
@@ -177,7 +178,13 @@ class InputProjectorComponent(Component):
 
         module = build_projector(artifact.type, artifact.config)
         fill_module(module, artifact, self.context.dtype, self.context.device)
-        return _Loaded(module, _own_tokenizer(artifact))
+        tokenizer = _own_tokenizer(artifact)
+        if module.reads_prompt and tokenizer is None and artifact.config.get("text_vocab", 0) < BYTE_VALUES:
+            raise FailedPrecondition(
+                f"artifact {artifact.version} reads prompts: a tokenizer.json, or a text_vocab of {BYTE_VALUES} for "
+                "their bytes, expected"
+            )
+        return _Loaded(module, tokenizer)
 
     def _run(self, items: Sequence[_Item]) -> list[torch.Tensor | BaseException]:
         import torch
