@@ -82,7 +82,7 @@ class AsyncClient:
 
         Args:
             parts: Text and media in any order.
-            deadline_s: Longest time the answer may take; None means the client's.
+            deadline_s: Longest time the answer may take; None means the client's, infinity that there is none.
             retry: What to do while nothing has come; None means the client's.
             **options: See ``RequestOptions``: ``system``, ``seed``, ``max_tokens``, ``history``, ….
 
@@ -133,7 +133,8 @@ class AsyncClient:
         """
         self._check_open()
         draft = draft_opening(options)
-        deadline = None if deadline_s is None else time.monotonic() + (check_deadline(deadline_s) or 0.0)
+        limit_s = check_deadline(deadline_s)
+        deadline = None if limit_s is None else time.monotonic() + limit_s
         handles: list[str] = []
 
         async def prepare() -> gateway_pb2.GenerateRequest:

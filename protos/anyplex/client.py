@@ -81,7 +81,7 @@ class Client:
 
         Args:
             parts: Text and media in any order.
-            deadline_s: Longest time the answer may take; None means the client's.
+            deadline_s: Longest time the answer may take; None means the client's, infinity that there is none.
             retry: What to do while nothing has come; None means the client's.
             **options: See ``RequestOptions``: ``system``, ``seed``, ``max_tokens``, ``history``, ….
 
@@ -130,7 +130,8 @@ class Client:
         """
         self._check_open()
         draft = draft_opening(options)
-        deadline = None if deadline_s is None else time.monotonic() + (check_deadline(deadline_s) or 0.0)
+        limit_s = check_deadline(deadline_s)
+        deadline = None if limit_s is None else time.monotonic() + limit_s
         handles = self._upload_all(draft.uploads, deadline)
 
         def draft_turn(parts: Parts) -> types_pb2.Message:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import random
 import time
@@ -145,14 +146,14 @@ def as_retry(retry: bool | Retry | None, default: Retry) -> Retry:
 
 
 def check_deadline(deadline_s: float | None) -> float | None:
-    """Return the deadline.
+    """Return the deadline; infinity means that there is none.
 
     Raises:
         InvalidRequest: It is not a positive number.
     """
     if deadline_s is not None and not deadline_s > 0:
-        raise InvalidRequest(f"deadline_s: {deadline_s}, expected more than 0 seconds, or None for no limit")
-    return deadline_s
+        raise InvalidRequest(f"deadline_s: {deadline_s}, expected more than 0 seconds, or math.inf for no limit")
+    return None if deadline_s is None or math.isinf(deadline_s) else float(deadline_s)
 
 
 def _check_address(address: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
+from textwrap import wrap
 from typing import Any
 
 from anyplex import Medium
@@ -12,7 +13,7 @@ from services.evaluation.answers import Answered
 from services.evaluation.suite import EvaluationCase
 
 _LABEL_PX, _BAR_PX, _ROW_PX, _NUMBER_PX = 240, 420, 30, 170
-_TILE_PX, _TEXT_PX, _COLUMNS = 128, 52, 4
+_TILE_PX, _LINE_PX, _TEXT_PX, _COLUMNS = 128, 13, 9 * 13, 4
 
 
 def scores_svg(title: str, rows: Mapping[str, Any]) -> str:
@@ -69,9 +70,10 @@ def wrong_sheet(cases: Sequence[EvaluationCase], answers: Mapping[str, Answered]
             picture = Image.open(io.BytesIO(shown.read())).convert("RGB").resize((_TILE_PX, _TILE_PX))
             sheet.paste(picture, (left + _TILE_PX // 2, top))
         said = answers[case.id].answer or answers[case.id].error
-        for line, text in enumerate((case.prompt, f"expected: {case.expected}", f"came: {said}")):
-            printable = text.encode("ascii", "replace").decode()
-            draw.text((left + 4, top + _TILE_PX + 2 + 16 * line), printable[:42], fill="black")
+        texts = (case.prompt, f"expected: {case.expected}", f"came: {said}")
+        lines = [line for text in texts for line in wrap(text.encode("ascii", "replace").decode(), 44)[:3]]
+        for number, line in enumerate(lines):
+            draw.text((left + 4, top + _TILE_PX + 2 + _LINE_PX * number), line, fill="black")
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
     return buffer.getvalue()

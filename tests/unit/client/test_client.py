@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -180,6 +181,8 @@ def test_deadline(client: Client, gateway: FakeGateway) -> None:
         client.generate("x", deadline_s=0.2)
     client.generate("x")
     assert gateway.deadlines_s[-1] == pytest.approx(20, abs=2)
+    client.generate("x", deadline_s=math.inf)
+    assert gateway.deadlines_s[-1] is None
 
 
 def test_nobody_there() -> None:
