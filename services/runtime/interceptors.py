@@ -11,13 +11,14 @@ import hmac
 import logging
 import re
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
-from graph.errors import AnyplexError, Internal, PermissionDenied, Unauthenticated
+from graph.errors import AnyplexError, Internal, InvalidRequest, PermissionDenied, Unauthenticated
 from services.runtime.status import DETAILS_KEY, rich_status, status_message, status_of
 from services.runtime.telemetry import Metrics, Tracing, request_id_var
 
@@ -122,9 +123,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return None
         inner: Handler = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         wrap = self._wrap_stream if handler.response_streaming else self._wrap_unary
+        # Requests are parsed in here: grpc's own way answers bytes that are no message with UNKNOWN and a class name.
+        parse = _parse_stream if handler.request_streaming else _parse
         self._handlers[method] = wrapped = _MAKERS[handler.request_streaming, handler.response_streaming](
-            wrap(method, inner),
-            request_deserializer=handler.request_deserializer,
+            wrap(method, lambda request, context: inner(parse(handler.request_deserializer, request), context)),
+            request_deserializer=None,
             response_serializer=handler.response_serializer,
         )
         return wrapped
@@ -203,6 +206,22 @@ _MAKERS: dict[tuple[bool, bool], Any] = {
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
+
+
+def _parse(deserialize: Callable[[bytes], Any] | None, data: Any) -> Any:  # noqa: ANN401 - any message
+    if deserialize is None:
+        return data
+    try:
+        return deserialize(data)
+    except DecodeError as error:
+        raise InvalidRequest("bytes that are no such message", "request") from error
+
+
+async def _parse_stream(
+    deserialize: Callable[[bytes], Any] | None, stream: AsyncIterator[bytes]
+) -> AsyncGenerator[Any, None]:
+    async for data in stream:
+        yield _parse(deserialize, data)
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

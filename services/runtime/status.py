@@ -7,6 +7,7 @@ from urllib.parse import quote
 import grpc
 import grpc.aio
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 
 from anyplex.v1 import error_pb2
@@ -129,16 +130,13 @@ def error_from_rpc(error: grpc.aio.AioRpcError, node: str = "") -> e.AnyplexErro
 
 
 def _from_details(data: bytes, where: str) -> e.AnyplexError | None:
-    rich = error_pb2.RpcStatus()
+    detail = error_pb2.ErrorDetail()
     try:
-        rich.ParseFromString(data)
-    except ValueError:
+        rich = error_pb2.RpcStatus.FromString(data)
+        found = [item.Unpack(detail) for item in rich.details if item.Is(detail.DESCRIPTOR)]  # type: ignore[arg-type]
+    except DecodeError:
         return None
-    for item in rich.details:
-        detail = error_pb2.ErrorDetail()
-        if not item.Is(detail.DESCRIPTOR):  # type: ignore[arg-type]
-            continue
-        item.Unpack(detail)
+    if any(found):
         cls = e.ERRORS.get(detail.code, e.Internal)
         if detail.field_violations:
             first = detail.field_violations[0]
