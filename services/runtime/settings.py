@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,13 @@ MESSAGE_CAP_BYTES = 64 * 2**20
 
 def is_loopback(host: str) -> bool:
     """Return whether an address is reachable from this machine only."""
-    return host in LOOPBACK or host.startswith("127.")
+    if host in LOOPBACK:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        # A name: what it stands for is nobody's promise.
+        return False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from services.runtime.scaling import OngoingPolicy, ongoing_of
+
+
+@dataclass
+class Context:
+    """What Serve tells a policy, as far as ours reads it."""
+
+    ongoing: dict[str, float] = field(default_factory=dict)
+    total_num_requests: float = 0.0
+    capacity_adjusted_min_replicas: int = 0
+    capacity_adjusted_max_replicas: int = 4
+    current_num_replicas: int = 1
+
+    @property
+    def aggregated_metrics(self) -> dict[str, dict[str, float]] | None:
+        return {"ongoing": self.ongoing} if self.ongoing else None
+
+
+@pytest.mark.parametrize(
+    ("ongoing", "wanted"),
+    [({}, 0), ({"a": 0.0}, 0), ({"a": 1.0}, 1), ({"a": 2.0}, 1), ({"a": 2.5}, 2), ({"a": 3.0, "b": 3.0}, 3)],
+)
+def test_replicas_follow_what_waits_and_runs(ongoing: dict[str, float], wanted: int) -> None:
+    assert OngoingPolicy(2.0)(Context(ongoing)) == (wanted, {})
+
+
+def test_bounds_hold() -> None:
+    assert OngoingPolicy(1.0)(Context({"a": 100.0}))[0] == 4
+    assert OngoingPolicy(1.0)(Context({}, capacity_adjusted_min_replicas=2))[0] == 2
+
+
+def test_a_call_queued_at_a_handle_wakes() -> None:
+    assert OngoingPolicy(2.0)(Context(total_num_requests=1.0))[0] == 1
+    assert OngoingPolicy(2.0)(Context({"a": 5.0}, total_num_requests=1.0))[0] == 3
+
+
+def test_all_replicas_count_together() -> None:
+    assert ongoing_of(Context({"a": 1.0, "b": 2.5})) == 3.5
+    assert ongoing_of(Context()) == 0.0
