@@ -66,6 +66,7 @@ class BackboneComponent(Component):
         """Load the versions and adapters of the plan, and decode one token to warm up."""
         from services.backbone.plain_engine import PlainEngine
 
+        await asyncio.to_thread(self._set_up)
         self._engine = PlainEngine(self.context.max_batch, self._set_up)
         for held in sorted(self.context.held, key=lambda held: held.adapter):
             await self.load_version(held)

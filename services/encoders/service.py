@@ -70,6 +70,7 @@ class EncoderComponent(Component):
 
     async def start(self) -> None:
         """Load the versions of the plan and run one empty picture through the first."""
+        await asyncio.to_thread(self._set_up)
         for held in self.context.held:
             await self.load_version(held)
         if len(self._resident):

@@ -70,6 +70,7 @@ class InputProjectorComponent(Component):
 
     async def start(self) -> None:
         """Load the versions of the plan."""
+        await asyncio.to_thread(self._set_up)
         for held in self.context.held:
             await self.load_version(held)
 

@@ -184,7 +184,10 @@ class Resident(Generic[Model]):
 
         Raises:
             NotFound: It is not loaded.
+            FailedPrecondition: It is the last one, without which the component is nothing.
         """
+        if len(self._entries) == 1 and version in self._entries and self.kind != "adapter":
+            raise FailedPrecondition(f"{self.kind} version {version} is the only one loaded here: load another first")
         entry = self._entries.pop(version, None)
         if entry is None:
             raise NotFound(f"{self.kind} version {version[:64]!r} is not loaded here")

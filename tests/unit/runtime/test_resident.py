@@ -55,6 +55,9 @@ async def test_versions_are_used_by_name(store: ArtifactStore, resident: Residen
 async def test_unloading_waits_for_the_last_request(store: ArtifactStore, resident: Resident[nn.Module]) -> None:
     version = put(store)
     await resident.load(version)
+    with pytest.raises(FailedPrecondition, match="the only one"):
+        await resident.unload(version)
+    await resident.load(put(store, seed=1))
     with resident.use(version):
         dropping = asyncio.create_task(resident.unload(version))
         await asyncio.sleep(0)
