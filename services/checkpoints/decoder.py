@@ -49,22 +49,25 @@ def put_decoder(
     settings: Mapping[str, Any],
 ) -> str:
     """Write the artifact of a decoder."""
-    _check_names(checkpoint, decoder, tensors)
-    if decoder.get("tie_word_embeddings"):
-        tensors = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
     context = decoder.get("max_position_embeddings") or decoder.get("n_positions") or 2048
     return store.put(
         kind="backbone",
         type="decoder",
         config={"decoder": dict(decoder), "signals": {}, "context_tokens": int(context), **settings},
-        tensors=tensors,
+        tensors=_fitted(checkpoint, decoder, tensors),
         files=tokenizer_files(checkpoint),
         annotations={"provenance": {"checkpoint": checkpoint.source}},
     )
 
 
-def _check_names(checkpoint: CheckpointDirectory, decoder: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Hold the tensors against the decoder that their config describes, without making its weights."""
+def _fitted(
+    checkpoint: CheckpointDirectory, decoder: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Hold the tensors against the decoder that their config describes, without making its weights.
+
+    Raises:
+        InvalidRequest: Tensors are missing, unknown or of another shape.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -73,18 +76,20 @@ def _check_names(checkpoint: CheckpointDirectory, decoder: Mapping[str, Any], te
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    tied = {"lm_head.weight"} if decoder.get("tie_word_embeddings") else set()
-    wrong = sorted(
-        name
-        for name in expected.keys() | found.keys()
-        if expected.get(name) != found.get(name) and not (name in tied and name not in found)
-    )
+    # Some checkpoints were saved without their head, and their names lack the prefix.
+    prefix = f"{model.base_model_prefix}."
+    named = {name if name in expected else prefix + name: tensor for name, tensor in tensors.items()}
+    if decoder.get("tie_word_embeddings"):
+        named.pop("lm_head.weight", None)
+        expected.pop("lm_head.weight", None)
+    found = {name: tuple(tensor.shape) for name, tensor in named.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
         raise InvalidRequest(
             f"checkpoint {checkpoint.source}: {len(wrong)} tensors are missing, unknown or of another shape than its "
             f"config says, {wrong[0]!r} first"
         )
+    return named
 
 
 def tokenizer_files(checkpoint: CheckpointDirectory) -> dict[str, bytes]:
