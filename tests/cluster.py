@@ -1,0 +1,219 @@
+"""A cluster of its own for tests: own home, own ports, small weights unless told otherwise; gone when they are done."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+import yaml
+
+from anyplex import Client
+from anyplex.v1 import component_pb2, component_pb2_grpc
+from graph.spec import find_system
+from graph.validate import load_system
+from services.artifacts import ArtifactStore
+from services.deploy.launch import UpOptions, start_detached, stop
+from services.deploy.state import ClusterState, Replica, read_state
+from services.deploy.versions import WEIGHTS_DIR
+from tests.waiting import wait_until
+
+SYSTEMS = ("next-gpt", "llava-1.5")
+PORTS = 60
+GATEWAY = "gateway"
+
+
+def free_ports(count: int) -> int:
+    """Return the first of so many neighboring ports that nobody uses, below those the system gives out itself."""
+    rng = random.Random(os.getpid() + time.time_ns())
+    for _ in range(200):
+        first = rng.randrange(20_000, 31_000)
+        if all(map(_is_free, range(first, first + count))):
+            return first
+    raise OSError(f"no {count} free ports in a row")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def are_bundled_weights_complete() -> bool:
+    """Return whether the weights that come along fill every slot of the systems."""
+    for system in SYSTEMS:
+        path = WEIGHTS_DIR / "sets" / f"{system}.yaml"
+        slots = yaml.safe_load(path.read_text())["slots"] if path.exists() else {}
+        if set(load_system(find_system(system)).slots()) - set(slots):
+            return False
+    return True
+
+
+def make_tiny_weights(root: Path) -> dict[str, dict[str, str]]:
+    """Write small random weights for both systems, sharing encoder and backbone; return their version sets."""
+    from tests.fakes import tiny
+
+    store = ArtifactStore(root / "artifacts")
+    see, think = tiny.clip_vision(store), tiny.decoder(store)
+    sets = {
+        "next-gpt": {"see": see, "see_in": tiny.projector(store, "linear"), "think": think},
+        "llava-1.5": {"see": see, "see_in": tiny.projector(store, "mlp"), "think": think},
+    }
+    (root / "sets").mkdir()
+    for number, (system, slots) in enumerate(sets.items()):
+        slots["think/lora"] = tiny.adapter(store, seed=number)
+        (root / "sets" / f"{system}.yaml").write_text(yaml.safe_dump({"system": system, "slots": slots}))
+    return sets
+
+
+def write_profile(path: Path, components: dict[str, Any] | None = None, **defaults: Any) -> Path:
+    """Write a profile with ports of its own."""
+    first = free_ports(PORTS)
+    settings = {"cpus": 0.1, "threads": 1, "replicas": 1, "queue_limit": 64, "max_batch": 16, **defaults}
+    content = {
+        "profile": "test", "host": "127.0.0.1", "port_range": [first, first + PORTS - 1], "defaults": settings,
+        "components": components or {}, "gateway": {"max_concurrent": 64, "queue_limit": 2000},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@dataclass
+class Cluster:
+    """A running cluster.
+
+    Attributes:
+        name: Its name.
+        home: Where its state is kept.
+        token: Token of the gateway; empty for none.
+        weights: Directory of its weights; None for those that come along.
+    """
+
+    name: str
+    home: Path
+    token: str = ""
+    weights: Path | None = None
+
+    @contextmanager
+    def env(self) -> Iterator[None]:
+        """Make this cluster's home the one in use."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ANYPLEX_HOME", str(self.home))
+            if self.weights is not None:
+                patch.setenv("ANYPLEX_WEIGHTS", str(self.weights))
+            yield
+
+    @property
+    def state(self) -> ClusterState:
+        """What is written down about it now."""
+        with self.env():
+            state = read_state(self.name)
+        assert state is not None, "the cluster is gone"
+        return state
+
+    @property
+    def address(self) -> str:
+        """Address of the gateway."""
+        return self.state.address
+
+    def client(self, **options: Any) -> Client:
+        """Connect to the gateway."""
+        return Client(self.address, token=self.token, **options)
+
+    def component(self, node: str) -> str:
+        """Return the component that serves a node, as ``system.node``."""
+        return next(name for name, (_, _, *uses) in self.state.components.items() if node in uses)
+
+    def replicas(self, component: str) -> list[Replica]:
+        """Return the replicas of a component."""
+        return [replica for replica in self.state.replicas if replica.component == component]
+
+    def address_of(self, node: str) -> str:
+        """Return the address of one replica of the component that serves a node."""
+        return self.replicas(self.component(node))[0].address
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What components ask for."""
+        return (("authorization", f"Bearer {self.state.component_token}"),)
+
+    def stats(self, address: str) -> component_pb2.GetStatsResponse:
+        """Ask one replica for its load."""
+        with grpc.insecure_channel(address) as channel:
+            stub = component_pb2_grpc.ComponentServiceStub(channel)
+            return stub.GetStats(component_pb2.GetStatsRequest(), metadata=self.metadata, timeout=10.0)
+
+    def in_flight(self) -> dict[str, int]:
+        """Return what waits, runs or is held in every replica that has any."""
+        found = {}
+        for replica in self.state.replicas:
+            stats = self.stats(replica.address)
+            if busy := stats.waiting + stats.running + stats.tensors:
+                found[replica.component] = busy
+        return found
+
+    def resident_bytes(self) -> int:
+        """Return the memory of all its replicas together."""
+        return sum(self.stats(replica.address).resident_bytes for replica in self.state.replicas)
+
+    def anyplex(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line."""
+        return subprocess.run(
+            [sys.executable, "-m", "services.cli.main", *arguments],
+            env={**os.environ, "ANYPLEX_HOME": str(self.home)}, capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+
+
+def pid_at(address: str) -> int:
+    """Return the process that listens at an address."""
+    port = int(address.rpartition(":")[2])
+    for connection in psutil.net_connections("tcp"):
+        if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+            assert connection.pid is not None
+            return int(connection.pid)
+    raise LookupError(f"nobody listens at port {port}")
+
+
+def kill(address: str) -> int:
+    """Kill the process that listens at an address, as an operating system does that is short of memory."""
+    pid = pid_at(address)
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+@contextmanager
+def running(
+    home: Path, profile: Path, *, name: str, weights: Path | None = None, token: str = "",
+    systems: tuple[str, ...] = SYSTEMS,
+) -> Iterator[Cluster]:  # fmt: skip
+    """Start a cluster, and take it down for sure."""
+    cluster = Cluster(name, home, token, weights)
+    lines: list[str] = []
+    begun_s = time.monotonic()
+    try:
+        with cluster.env():
+            options = UpOptions(systems, profile=str(profile), port=free_ports(1), token=token, name=name)
+            start_detached(options, lines.append)
+        print(f"figure: cluster {name} ready after {time.monotonic() - begun_s:.1f} s")
+        yield cluster
+    finally:
+        log = home / "logs" / f"{name}.log"
+        with cluster.env():
+            state = read_state(name)
+            stop(name, lines.append)
+        if state is not None:
+            wait_until(lambda: not psutil.pid_exists(state.pid) or not state.alive())
+        print("\n".join(lines[-3:]), json.dumps(log.read_text()[-500:]) if log.exists() else "")
