@@ -40,6 +40,11 @@ def concat_adjacent(features_BTF: Tensor, count: int) -> Tensor:
 _STAGES = {"space_to_depth": space_to_depth, "concat_adjacent": concat_adjacent}
 
 
+def _joined(name: str, size: int) -> int:
+    """How many tokens a stage makes one of."""
+    return size**2 if name == "space_to_depth" else size
+
+
 class Stages(nn.Module):
     """A row of token shapers, such as `[{"space_to_depth": 2}]`."""
 
@@ -52,10 +57,21 @@ class Stages(nn.Module):
                     raise ValueError(f"stages[{index}]: {name}: {size}; expected {', '.join(_STAGES)} and a count ≥ 1")
                 self._steps.append((name, size))
 
-    @property
-    def tokens_joined(self) -> int:
-        """How many tokens become one."""
-        return math.prod(size**2 if name == "space_to_depth" else size for name, size in self._steps)
+    def width_for(self, feature_width: int) -> int:
+        """Width of a token that comes out."""
+        return feature_width * math.prod(_joined(name, size) for name, size in self._steps)
+
+    def tokens_for(self, n_tokens: int) -> int:
+        """How many tokens come out.
+
+        Raises:
+            ValueError: So many do not divide.
+        """
+        for name, size in self._steps:
+            if n_tokens % _joined(name, size):
+                raise ValueError(f"{name} {size}: {n_tokens} tokens do not divide by {_joined(name, size)}")
+            n_tokens //= _joined(name, size)
+        return n_tokens
 
     def forward(self, features_BTF: Tensor) -> Tensor:
         """Runs the shapers in order."""

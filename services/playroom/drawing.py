@@ -92,7 +92,7 @@ def inside_shape(shape: str, x: Floats, y: Floats) -> Bools:
             raise ValueError(f"no such shape: {shape!r}; expected one of {', '.join(SHAPES)}")
 
 
-def _coverage(shape: str, objects: Sequence[SceneObject], scale: int) -> Floats:
+def coverage_of(shape: str, objects: Sequence[SceneObject], scale: int) -> Floats:
     """Covered part of each pixel of the tiles of objects that share a shape (NPP)."""
     offsets_S = _sample_offsets(scale)
     radius_N = np.array([RADIUS_PX[o.size] for o in objects], np.float32)
@@ -121,7 +121,7 @@ def draw_scenes(scenes: Sequence[Scene], scale: int = 1) -> NDArray[np.uint8]:
             by_shape.setdefault(item.shape, []).append((index, item))
     tile = CELL_SIDE_PX * scale
     for shape, members in by_shape.items():
-        coverage_NPP = _coverage(shape, [item for _, item in members], scale)
+        coverage_NPP = coverage_of(shape, [item for _, item in members], scale)
         for (index, item), cover in zip(members, coverage_NPP, strict=True):
             top = (_FIRST_CELL_PX + CELL_SIDE_PX * item.row) * scale
             left = (_FIRST_CELL_PX + CELL_SIDE_PX * item.column) * scale

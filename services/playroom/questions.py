@@ -134,16 +134,17 @@ class QuestionMaker:
             "background": self._background,
         }
 
-    def ask(self, scene: Scene, kind: str | None = None) -> Question:
-        """Asks a question of a kind, or of any kind that the scene allows."""
-        while True:
-            chosen = kind or _pick(self.rng, KINDS)
-            make = self._makers.get(chosen)
-            question = make(scene) if make else self._attribute(scene, chosen)
-            if question is not None:
-                return question
-            if kind is not None:
-                raise ValueError(f"this scene allows no question of kind {kind!r}")
+    def ask(self, scene: Scene) -> Question:
+        """Asks a question of any kind that the scene allows."""
+        while (question := self.try_ask(scene)) is None:
+            pass
+        return question
+
+    def try_ask(self, scene: Scene, kind: str | None = None) -> Question | None:
+        """Asks a question of a kind (any at random without one); None where the scene does not allow it."""
+        chosen = kind or _pick(self.rng, KINDS)
+        make = self._makers.get(chosen)
+        return make(scene) if make else self._attribute(scene, chosen)
 
     def _say(self, kind: str, wording: str, answer: str, **slots: str) -> Question:
         return Question(kind, phrase(QUESTIONS[wording], self.rng, self.kept_out, **slots), answer)
@@ -191,13 +192,14 @@ class QuestionMaker:
         return self._say("background", "background", scene.background)
 
 
+_SPELLINGS = {"grey": "gray", "colour": "color", "centre": "center"}
 _PUNCTUATION = re.compile(r"[^\w\s]")
 
 
 def normalize_answer(text: str) -> str:
     """Lower case, no punctuation, single spaces, one spelling."""
     words = _PUNCTUATION.sub(" ", text.lower()).split()
-    return " ".join("gray" if word == "grey" else word for word in words)
+    return " ".join(_SPELLINGS.get(word, word) for word in words)
 
 
 def is_right(answer: str, expected: str) -> bool:

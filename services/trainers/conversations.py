@@ -15,9 +15,9 @@ from torch import Tensor
 
 from services.backbone.tokenizer import MEDIA, MEDIA_BEGIN, MEDIA_END
 from services.playroom.captions import caption_of
-from services.playroom.questions import Question, QuestionMaker, phrase
+from services.playroom.questions import KINDS, Question, QuestionMaker, phrase
 from services.playroom.sayings import ask_fact, caption_of_film, caption_of_sound
-from services.playroom.scenes import Scene, SceneObject
+from services.playroom.scenes import Scene
 from services.playroom.wordings import CAPTION, CHANGED
 from services.playroom.words import COLORS, HELD_OUT_PAIRS, PLACES, SHAPES, SIZES
 
@@ -90,6 +90,11 @@ def table_of(scene: Scene) -> str:
     return f"[ {' | '.join(cells)} ] background {scene.background}"
 
 
+# Kinds that need a search or a comparison are asked more often than those that only name what is found.
+_KIND_WEIGHTS = {"neighbor": 3.0, "place": 2.0, "count": 2.0, "exists": 2.0, "compare": 1.5, "background": 0.5}
+_KINDS = np.array(KINDS)
+_KIND_SHARES = np.array([_KIND_WEIGHTS.get(kind, 1.0) for kind in KINDS])
+_KIND_SHARES /= _KIND_SHARES.sum()
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _TURN_TOKENS = 14
 
@@ -128,9 +133,19 @@ class ConversationMaker:
             if not captioned and rng.random() < (0.35 if picture else 0.15) and left > 45:
                 question, captioned = ask_caption(shown[-1], rng), True
             else:
-                question = self.questions.ask(shown[-1])
+                question = self._hard_question(shown[-1])
             turns.append((picture, question))
         return self._written(turns, () if as_words else tuple(shown))
+
+    def _hard_question(self, scene: Scene) -> Question:
+        while True:
+            kind = str(self.rng.choice(_KINDS, p=_KIND_SHARES))
+            if (question := self.questions.try_ask(scene, kind)) is not None:
+                return question
+
+    def caption(self, scene: Scene) -> Conversation:
+        """Asks for a caption and nothing else."""
+        return self._written([(_PICTURE, ask_caption(scene, self.rng))], (scene,))
 
     def compare(self, draw: Callable[[], Scene], n_tokens: int) -> Conversation:
         """Asks what changed between two pictures, for one pair after the other."""
@@ -163,9 +178,7 @@ class ConversationMaker:
             pieces.append(f"<|system|>{_SYSTEM_TEXTS[int(rng.integers(len(_SYSTEM_TEXTS)))]}<|end|>")
         for picture, question in turns:
             prompt = vary(question.prompt, rng)
-            after = picture.endswith(MEDIA_END) and rng.random() < 0.4
-            said = prompt + picture if after else picture + prompt
-            pieces.append(f"<|user|>{said}<|end|><|assistant|>{question.answer}<|end|>")
+            pieces.append(f"<|user|>{picture}{prompt}<|end|><|assistant|>{question.answer}<|end|>")
         return Conversation("".join(pieces), scenes, tuple(question.kind for _, question in turns))
 
 
@@ -230,7 +243,7 @@ class Encoder:
             for start in np.flatnonzero(row == self._assistant):
                 stop = int(ends[np.searchsorted(ends, start)])
                 labels[i, start:stop] = row[start + 1 : stop + 1]
-                weights[i, start:stop] = (stop - start) ** -0.5
+                weights[i, start:stop] = (stop - start) ** -0.75
                 answers[i, start:stop] = n_answers
                 n_answers += 1
         media_at = np.flatnonzero(ids.reshape(-1) == self._media)
@@ -242,12 +255,11 @@ class Encoder:
 
 
 def cell_words(scene: Scene) -> list[tuple[str, ...]]:
-    """The words of each cell: what an encoder has to tell about it."""
-    words: list[tuple[str, ...]] = [(" nothing", f" {scene.background}")] * CELLS
+    """The words of each cell, its place among them: what an encoder has to tell about it."""
+    words: list[tuple[str, ...]] = [(" nothing",)] * CELLS
     for item in scene.objects:
-        words[item.cell] = (*_object_words(item), f" {scene.background}")
-    return words
-
-
-def _object_words(item: SceneObject) -> tuple[str, str, str]:
-    return (f" {item.size}", f" {item.color}", f" {item.shape}")
+        words[item.cell] = (f" {item.size}", f" {item.color}", f" {item.shape}")
+    return [
+        (*said, f" {scene.background}", *(f" {word}" for word in place.split()))
+        for said, place in zip(words, PLACES, strict=True)
+    ]

@@ -9,8 +9,9 @@ appear. It is also the very form in which a projector can later hand over what a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ from services.trainers.conversations import (
 )
 from services.trainers.recipe import Recipe
 
-MAX_CELL_WORDS = 4
+MAX_CELL_WORDS = 6
 
 
 def free_scene(rng: np.random.Generator) -> Scene:
@@ -53,6 +54,17 @@ def tokenizer_lines(seed: int, n_lines: int = 40_000) -> list[str]:
             said = talk.text.replace("<|", "\n<|").split("\n")
             lines += [line.split("|>", 1)[-1] for line in said]
     return [line for line in lines if line]
+
+
+def kept_tokenizer(folder: Path, train: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+    """Trains a tokenizer once and keeps it beside the checkpoint: a model that goes on needs the same ids."""
+    path = folder / "tokenizer.json"
+    files = train()
+    if path.exists():
+        return {**files, "tokenizer.json": path.read_bytes()}
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(files["tokenizer.json"])
+    return files
 
 
 @dataclass(frozen=True)
@@ -175,12 +187,12 @@ class LanguageBatches:
 class LanguageStage:
     """Trains a `decoder` backbone on text."""
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device, folder: Path) -> None:
         self.recipe = recipe
         self.device = device
         signals = recipe.model["signals"]
         vocabulary = recipe.model["decoder"]["vocab_size"]
-        self.files = train_tokenizer(tokenizer_lines(recipe.seed), vocabulary, signals)
+        self.files = kept_tokenizer(folder, lambda: train_tokenizer(tokenizer_lines(recipe.seed), vocabulary, signals))
         self.cells = CellWords(Encoder(self.files["tokenizer.json"]))
         torch.manual_seed(recipe.seed)
         self.trained = build_decoder(recipe.model).to(device)

@@ -167,7 +167,7 @@ class Loop(Generic[BatchT]):
         last_s = told_s = saved_s = scored_s = time.monotonic()
         told_samples = self.progress.samples
         while fraction_done(self.recipe.budget, self.progress) < 1.0:
-            loss, norm = self._step(next(feed))
+            loss, norm = self.step(next(feed))
             now = time.monotonic()
             self.progress.train_s += now - last_s
             last_s = now
@@ -186,7 +186,8 @@ class Loop(Generic[BatchT]):
         self.save()
         return self.progress
 
-    def _step(self, batch: BatchT) -> tuple[Tensor, Tensor]:
+    def step(self, batch: BatchT) -> tuple[Tensor, Tensor]:
+        """Takes one step; returns its loss and the norm of its gradient."""
         fraction = fraction_done(self.recipe.budget, self.progress)
         factor = rate_at(self.recipe.optimizer, fraction)
         for optimizer, base in zip(self.optimizers, self._base_rates, strict=True):

@@ -47,10 +47,12 @@ class Recipe(_Strict):
     score_every_s: float = 120.0
     checkpoint_every_s: float = 60.0
     workers: int = Field(default=0, ge=0)
+    systems: tuple[str, ...] = ()
+    """Systems whose version sets get the results."""
     writes: dict[str, str] = Field(default_factory=dict)
-    """Where results go: system → slot that the version set of that system gets."""
+    """Which slot each result fills: `encoder`, `backbone`, `projector`, `adapter` → slot."""
     reads: dict[str, str] = Field(default_factory=dict)
-    """Artifacts the stage builds on: role → version, or `SYSTEM/SLOT` of a version set."""
+    """Artifacts the stage builds on: `encoder`, `backbone`, `projector` → version, or `SYSTEM:SLOT`."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Config of the artifact that the stage trains."""
     options: dict[str, float] = Field(default_factory=dict)

@@ -1,6 +1,6 @@
 """The base vision encoder, trained by dense supervision: every cell of every picture says what is in it.
 
-Heads are linear, one for each attribute and shared by the nine cells, and are thrown away. Since an attribute
+Heads are linear, one for each attribute (and the cell's place) and shared by the nine cells, and are thrown away. Since an attribute
 has to be readable linearly and by itself, a projector that is linear can hand it on, and so can one that has
 never seen this color on this shape.
 """
@@ -28,7 +28,8 @@ from services.playroom.words import BACKGROUNDS, COLORS, SHAPES, SIZES
 from services.trainers.recipe import Recipe
 
 EMPTY = -100
-HEADS = {"presence": 2, "shape": len(SHAPES), "color": len(COLORS), "size": len(SIZES), "background": 3}
+FINAL_SCENES = 4000
+HEADS = {"presence": 2, "shape": len(SHAPES), "color": len(COLORS), "size": len(SIZES), "background": 3, "place": 9}
 
 
 @dataclass
@@ -43,6 +44,7 @@ def labels_of(scenes: list[Scene]) -> dict[str, Tensor]:
     """Writes the attributes of scenes as class indices, one for each cell (BC)."""
     labels = {name: np.full((len(scenes), 9), EMPTY) for name in HEADS}
     labels["presence"][:] = 0
+    labels["place"][:] = np.arange(9)
     for row, scene in enumerate(scenes):
         labels["background"][row] = BACKGROUNDS.index(scene.background)
         for item in scene.objects:
@@ -149,7 +151,7 @@ class VisionStage:
     @torch.no_grad()
     def score(self, final: bool) -> dict[str, float]:
         """Share of unseen scenes that the heads read without any mistake."""
-        n_scenes = 4000 if final else 1000
+        n_scenes = FINAL_SCENES if final else 1000
         splits = {"validation": Split.VALIDATION, "compositional": Split.COMPOSITIONAL}
         if final:
             splits["test"] = Split.TEST

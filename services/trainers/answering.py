@@ -1,0 +1,122 @@
+"""A whole system in one process, greedy, one request at a time: what trainers score with and tests compare to."""
+
+# B pictures, T tokens, D width
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from services.backbone.tokenizer import load_tokenizer
+from services.input_projectors.models import build_projector
+from services.modules.lora import add_adapter, use_adapter
+from services.playroom.cases import Case, Verdict, interval_95
+from services.trainers.results import Weights, float_tensors
+from services.trainers.run import load_decoder, load_encoder
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+ADAPTER = "served"
+
+
+class Answerer:
+    """The trained parts of a system, put together without any serving."""
+
+    def __init__(self, weights: Weights, system: str) -> None:
+        slots = weights.slots(system)
+        self.encoder = load_encoder(weights.store.get(slots["see"])).eval()
+        projector = weights.store.get(slots["see_in"])
+        self.projector = build_projector(projector.type, projector.config).eval()
+        self.projector.load_state_dict(float_tensors(projector))
+        backbone = weights.store.get(slots["think"])
+        self.decoder = load_decoder(backbone).eval()
+        self.tokenizer = load_tokenizer(
+            {name: backbone.read_file(name) for name in ("tokenizer.json", "tokenizer_config.json")}
+        )
+        self.generation: dict[str, Any] = json.loads(backbone.read_file("generation_config.json"))
+        self.media_id = int(self.tokenizer.convert_tokens_to_ids(backbone.config["media_token"]))
+        self.adapter: str | None = None
+        if "think/lora" in slots:
+            lora = weights.store.get(slots["think/lora"])
+            add_adapter(
+                self.decoder,
+                ADAPTER,
+                rank=lora.config["rank"],
+                alpha=lora.config["alpha"],
+                targets=lora.config["targets"],
+                tensors=float_tensors(lora),
+            )
+            self.adapter = ADAPTER
+
+    def embed(self, messages: Sequence[dict[str, Any]], pictures: Sequence[Image.Image]) -> Tensor:
+        """Embeds a conversation with its pictures, one for each placeholder (1TD)."""
+        text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        seen = iter(self.projector(self.encoder(self.encoder.preprocess(pictures))) if pictures else [])
+        embedding = self.decoder.get_input_embeddings()
+        pieces, run = [], []
+        for token in ids:
+            if token != self.media_id:
+                run.append(token)
+                continue
+            pieces += [embedding(torch.tensor(run, dtype=torch.long)), next(seen)]
+            run = []
+        return torch.cat([*pieces, embedding(torch.tensor(run, dtype=torch.long))]).unsqueeze(0)
+
+    @torch.no_grad()
+    def answer(self, messages: Sequence[dict[str, Any]], pictures: Sequence[Image.Image]) -> str:
+        """Answers the last message of a conversation."""
+        embeddings = self.embed(messages, pictures)
+        eos, ids, cache = self.generation["eos_token_id"], [], None
+        with use_adapter(self.decoder, self.adapter):
+            for _ in range(self.generation["max_new_tokens"]):
+                output = self.decoder(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+                token = int(output.logits[0, -1].argmax())
+                if token == eos:
+                    break
+                ids.append(token)
+                cache = output.past_key_values
+                embeddings = self.decoder.get_input_embeddings()(torch.tensor([[token]]))
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def ask(self, case: Case) -> str:
+        """Answers a case."""
+        content = [{"type": "image"}, {"type": "text", "text": case.prompt}]
+        return self.answer([{"role": "user", "content": content}], [case.open()])
+
+
+@dataclass
+class Tally:
+    """Verdicts of a run over cases."""
+
+    cases: list[Case]
+    answers: list[str]
+    verdicts: list[Verdict]
+
+    @property
+    def share(self) -> float:
+        """Share of right answers."""
+        return sum(verdict.right for verdict in self.verdicts) / len(self.verdicts)
+
+    def summary(self) -> dict[str, Any]:
+        """Share with its 95 % interval, and shares by kind and by whether the wording was kept out."""
+        hits = [verdict.right for verdict in self.verdicts]
+        low, high = interval_95(hits)
+        groups: dict[str, list[bool]] = {}
+        for case, hit in zip(self.cases, hits, strict=True):
+            for group in (case.kind, "kept-out wording" if case.kept_out else "trained wording"):
+                groups.setdefault(group, []).append(hit)
+        by_group = {name: round(sum(group) / len(group), 4) for name, group in sorted(groups.items())}
+        return {"n": len(hits), "right": round(self.share, 4), "interval": [round(low, 4), round(high, 4)], **by_group}
+
+
+def tally(answerer: Answerer, cases: Sequence[Case]) -> Tally:
+    """Asks every case and judges the answers."""
+    answers = [answerer.ask(case) for case in cases]
+    return Tally(list(cases), answers, [case.judge(text) for case, text in zip(cases, answers, strict=True)])
