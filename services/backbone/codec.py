@@ -80,7 +80,8 @@ class TextCodec:
         self.control_ids = frozenset(self.control.values())
         self._plain = self._plain_backend()
         self._bos_ids = self._leading_ids()
-        self._longest = max((len(token) for token in self.backend.get_vocab()), default=1)
+        pieces = self.backend.get_vocab().items()
+        self._longest = max((len(piece) for piece, i in pieces if i not in self.control_ids), default=1)
         self.fingerprint = _fingerprint(files, config)
 
     @classmethod

@@ -45,6 +45,14 @@ PROJECTORS: dict[str, dict[str, Any]] = {
         **WIDTHS, "hidden_width": 24, "n_queries": 5, "layers": 2, "heads": 4, "text_vocab": 256,
     },
 }  # fmt: skip
+# Parts in their order, whatever the bundled weights' own template does.
+CHAT_TEMPLATE = (
+    "<|begin|>{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}<|media_begin|><|media|><|media_end|>{% endif %}"
+    "{% endfor %}{% endif %}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 ADAPTER: dict[str, Any] = {"rank": 4, "alpha": 8.0, "targets": ["q_proj", "v_proj", "down_proj"]}
 
 
@@ -53,7 +61,7 @@ def tokenizer_files() -> dict[str, bytes]:
     """A byte-level tokenizer with chat template, signal and media tokens."""
     from services.backbone.tokenizer import train_tokenizer
 
-    return train_tokenizer(LINES, 1024, SIGNALS)
+    return {**train_tokenizer(LINES, 1024, SIGNALS), "chat_template.jinja": CHAT_TEMPLATE.encode()}
 
 
 def randomized(module: nn.Module, seed: int, scale: float = 1.0) -> dict[str, torch.Tensor]:
