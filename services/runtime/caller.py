@@ -69,14 +69,14 @@ class GrpcCaller(ContractCaller):
         while True:
             entry = await self.router.pick(call, tried)
             self._note_producer(call, entry)
-            self.router.in_flight[entry.replica_id] += 1
+            self.router.enter(entry)
             try:
                 stub = self.channels.stub(method.stub, entry.address)
                 return await getattr(stub, method.name)(request, **self._options(call))
             except grpc.aio.AioRpcError as error:
                 await self._retry_or_raise(call, entry, tried, error)
             finally:
-                self.router.in_flight[entry.replica_id] -= 1
+                self.router.leave(entry)
 
     async def _stream(self, call: Call, method: Method, request: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401
         tried: list[str] = []
@@ -85,7 +85,7 @@ class GrpcCaller(ContractCaller):
             entry = await self.router.pick(call, tried)
             self._note_producer(call, entry)
             options = self._options(call)
-            self.router.in_flight[entry.replica_id] += 1
+            self.router.enter(entry)
             stream = getattr(self.channels.stub(method.stub, entry.address), method.name)(request, **options)
             try:
                 async for event in stream:
@@ -99,7 +99,7 @@ class GrpcCaller(ContractCaller):
                 await self._retry_or_raise(call, entry, tried, error)
             finally:
                 stream.cancel()
-                self.router.in_flight[entry.replica_id] -= 1
+                self.router.leave(entry)
 
     async def _retry_or_raise(self, call: Call, entry: Entry, tried: list[str], error: grpc.aio.AioRpcError) -> None:
         """Return when the call may be tried again; ``tried`` then holds the replica to avoid.

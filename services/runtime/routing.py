@@ -57,6 +57,16 @@ class Router:
                 self._refuse(call, excluded)
             await self.routes.changed(min(left_s, WAIT_STEP_S))
 
+    def enter(self, entry: Entry) -> None:
+        """Count a call to a replica that begins."""
+        self.in_flight[entry.replica_id] += 1
+
+    def leave(self, entry: Entry) -> None:
+        """Count a call to a replica that ended; replicas come and go, so none is kept at zero."""
+        self.in_flight[entry.replica_id] -= 1
+        if self.in_flight[entry.replica_id] <= 0:
+            del self.in_flight[entry.replica_id]
+
     def choose(self, call: Call, excluded: Collection[str] = ()) -> Entry | None:
         """Return the best replica there is now, or None."""
         entries = [
