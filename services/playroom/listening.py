@@ -100,7 +100,7 @@ def _spectrum(samples_T: Floats, starts_s: list[float]) -> tuple[NDArray[np.floa
         first = max(0, round(start_s * SAMPLE_RATE_HZ))
         event = samples_T[first : first + n_event]
         power_F += np.square(np.abs(np.fft.rfft(event * np.hanning(len(event)), _SPECTRUM_SAMPLES)))
-    return power_F, np.fft.rfftfreq(_SPECTRUM_SAMPLES, 1 / SAMPLE_RATE_HZ)
+    return power_F, np.fft.rfftfreq(_SPECTRUM_SAMPLES, 1 / SAMPLE_RATE_HZ).astype(np.float64)
 
 
 def _read_tone(power_F: NDArray[np.float64], hz_F: NDArray[np.float64]) -> tuple[str, str] | None:
@@ -110,7 +110,8 @@ def _read_tone(power_F: NDArray[np.float64], hz_F: NDArray[np.float64]) -> tuple
     def line(partial: int) -> float:
         return float(power_F[np.abs(hz_F - partial * fundamental_hz) <= _LINE_HZ].sum())
 
-    lines = [line(partial) for partial in range(1, 19) if partial * fundamental_hz < SAMPLE_RATE_HZ / 2]
+    # no timbre has the fourth partial or even ones above it
+    lines = [line(partial) for partial in (1, 2, *range(3, 19, 2)) if partial * fundamental_hz < SAMPLE_RATE_HZ / 2]
     if sum(lines) < _MIN_TONE_SHARE * power_F.sum() or max(lines[1:3]) > _MAX_PARTIAL * lines[0]:
         return None
     pitch = min(PITCH_HZ, key=lambda name: abs(fundamental_hz - PITCH_HZ[name]))

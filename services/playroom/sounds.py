@@ -105,7 +105,7 @@ def sound_from(rng: np.random.Generator, facts: SoundFacts | None = None) -> Sou
     )
 
 
-def caption_of_sound(facts: SoundFacts) -> str:
+def sound_caption(facts: SoundFacts) -> str:
     """Writes the caption of a sound: `two high beeps`, `a rising sweep`."""
     if facts.is_sweep:
         return f"a {facts.pitch} {SWEEP}"

@@ -36,7 +36,10 @@ _CHIME_PARTIALS = ((1, 1.0), (2, 0.5), (3, 0.25))
 _FILTER_ORDER = 4
 _FULL_SCALE = {8: 127.0, 16: 32767.0}
 _ZERO_LEVEL = {8: 128, 16: 0}
-_SAMPLE_TYPE = {8: np.dtype(np.uint8), 16: np.dtype("<i2")}
+_SAMPLE_TYPE: dict[int, np.dtype[np.uint8] | np.dtype[np.int16]] = {
+    8: np.dtype(np.uint8),
+    16: np.dtype(np.int16).newbyteorder("<"),
+}
 
 
 def _samples(seconds: float) -> int:
@@ -53,16 +56,17 @@ def _fades(n_samples: int) -> Floats:
 def _tone(timbre: str, pitch_hz: float) -> Floats:
     time_E = np.arange(_samples(EVENT_S), dtype=np.float32) / np.float32(SAMPLE_RATE_HZ)
     angle_E = np.float32(2 * np.pi * pitch_hz) * time_E
+    tone_E: Floats
     match timbre:
         case "beep":
-            return np.sin(angle_E)
+            tone_E = np.sin(angle_E)
         case "buzz":
             partials = range(1, int(np.ceil(_BUZZ_LIMIT_HZ / pitch_hz)), 2)
-            return np.sum([np.sin(k * angle_E) / k for k in partials], axis=0, dtype=np.float32)
+            tone_E = np.sum([np.sin(k * angle_E) / k for k in partials], axis=0, dtype=np.float32)
         case _:
-            tones = np.sum([a * np.sin(k * angle_E) for k, a in _CHIME_PARTIALS], axis=0, dtype=np.float32)
-            decayed: Floats = tones * np.exp(-time_E / np.float32(_CHIME_DECAY_S))
-            return decayed
+            tone_E = np.sum([a * np.sin(k * angle_E) for k, a in _CHIME_PARTIALS], axis=0, dtype=np.float32)
+            tone_E *= np.exp(-time_E / np.float32(_CHIME_DECAY_S))
+    return tone_E
 
 
 def _hiss(pitch: str, pitch_factor: float, rng: np.random.Generator) -> Floats:
