@@ -102,7 +102,7 @@ def film_from(rng: np.random.Generator, split: Split = Split.TRAIN) -> Film:
     )
 
 
-def caption_of_film(facts: FilmFacts) -> str:
+def film_caption(facts: FilmFacts) -> str:
     """Writes the caption of a film: `a red circle moving left on a black background`."""
     return f"{facts.thing} {facts.motion} on {with_article(facts.background)} background"
 
