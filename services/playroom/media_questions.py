@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.playroom.films import WAY_OF_MOTION, FilmFacts, caption_of_film
+from services.playroom.films import WAY_OF_MOTION, FilmFacts, film_caption
 from services.playroom.media_wordings import (
     FILM_CAPTION,
     FILM_QUESTIONS,
@@ -19,7 +19,7 @@ from services.playroom.media_wordings import (
 )
 from services.playroom.questions import Question, phrase
 from services.playroom.scenes import Scene
-from services.playroom.sounds import SoundFacts, caption_of_sound, plural_of
+from services.playroom.sounds import SoundFacts, plural_of, sound_caption
 from services.playroom.words import NUMBERS
 
 SOUND_KINDS = tuple(SOUND_QUESTIONS)
@@ -41,12 +41,12 @@ class MediaQuestionMaker:
     def caption_sound(self, facts: SoundFacts) -> Question:
         """Asks for the caption of a sound."""
         prompt = phrase(SOUND_CAPTION, self.rng, self.kept_out, sound=pick(self.rng, SOUND_WORDS))
-        return Question("sound_caption", prompt, caption_of_sound(facts))
+        return Question("sound_caption", prompt, sound_caption(facts))
 
     def caption_film(self, facts: FilmFacts) -> Question:
         """Asks for the caption of a film."""
         prompt = phrase(FILM_CAPTION, self.rng, self.kept_out, film=pick(self.rng, FILM_WORDS))
-        return Question("film_caption", prompt, caption_of_film(facts))
+        return Question("film_caption", prompt, film_caption(facts))
 
     def try_ask_sound(self, facts: SoundFacts, kind: str | None = None) -> Question | None:
         """Asks about a sound: `events`, `pitch`, `timbre`, any without one; None for sweeps, which have none."""
