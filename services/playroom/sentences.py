@@ -11,7 +11,7 @@ from services.playroom.media_questions import MediaQuestionMaker, pick
 from services.playroom.questions import QuestionMaker, phrase
 from services.playroom.sayings import MOTIONS, ask_fact
 from services.playroom.scenes import SHOWN_PAIRS, Split, scene_from
-from services.playroom.sounds import ALL_SOUNDS, caption_of_sound, sound_from
+from services.playroom.sounds import ALL_SOUNDS, sound_caption, sound_from
 from services.playroom.speech import MAX_WORDS
 from services.playroom.wordings import CAPTION, Wordings
 from services.playroom.words import BACKGROUNDS, COLORS, PLACES, SHAPES, SIZES, with_article
@@ -104,7 +104,7 @@ def _sentence(rng: np.random.Generator, source: str, split: Split, kept_out: boo
             return _draw_request(rng, kept_out)
         case "play":
             facts = ALL_SOUNDS[int(rng.integers(len(ALL_SOUNDS)))]
-            return phrase(PLAY, rng, kept_out, x=caption_of_sound(facts))
+            return phrase(PLAY, rng, kept_out, x=sound_caption(facts))
         case "animate":
             return phrase(FILM, rng, kept_out, x=f"{_thing(rng)} {pick(rng, MOTIONS)}")
         case _:

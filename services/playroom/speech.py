@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shutil
 import struct
-import subprocess  # noqa: S404
+import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ PROGRAM: Final = "espeak-ng"
 MAX_WORDS: Final = 8
 MAX_SPEECH_S: Final = 4.0
 WORDS_PER_MINUTE: Final = (130, 180)
-_ACCENTS = ("en-us", "en-us-nyc", "en-gb", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-gb-scotland", "en-029")
+_ACCENTS = ("en", "en-us", "en-us-nyc", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-gb-scotland", "en-029")
 _SPEAKERS = ("", "+m3", "+m7", "+f2", "+f4")
 VOICES: Final = tuple(f"{accent}{speaker}" for accent in _ACCENTS for speaker in _SPEAKERS)
-"""Accents and speakers as espeak-ng names them."""
+"""Accents and speakers as espeak-ng names them; `en` is British, and under the name `en-gb` has one speaker only."""
 
 _TIMEOUT_S = 20.0
 _FULL_SCALE = 32768.0
@@ -97,7 +97,8 @@ def speak(utterance: Utterance, program: str = PROGRAM) -> Floats:
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
         raise SpeechError(f"{program} could not speak {utterance.sentence!r} as {utterance.voice}: {said}")
-    return to_rate(*_wav_samples(done.stdout))
+    # resampling may overshoot
+    return np.clip(to_rate(*_wav_samples(done.stdout)), -1.0, 1.0)
 
 
 def speak_all(utterances: Sequence[Utterance], workers: int = 1, program: str = PROGRAM) -> list[Floats]:
