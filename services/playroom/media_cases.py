@@ -120,7 +120,7 @@ def judge_answer(kind: str, answer: str, expected: str) -> Verdict:
 
 
 _N_INDICES = 10**6
-_FACTS_FROM = _N_INDICES // 2
+_BETWEEN_MEDIA = _N_INDICES // 2
 """How far apart the seeds of two media of one case are."""
 
 
@@ -148,7 +148,7 @@ class _CaseMaker:
 
     def _case(self, task: str, media: tuple[Medium, ...], question: Question, kept_out: bool) -> MediaCase:
         words_first = bool(media) and self.rng.random() < 0.25
-        parts = (question.prompt, *media) if words_first else (*media, question.prompt)
+        parts: tuple[Part, ...] = (question.prompt, *media) if words_first else (*media, question.prompt)
         return MediaCase(task, question.kind, parts, question.answer, kept_out)
 
     def _scene(self, index: int) -> Scene:
@@ -265,7 +265,7 @@ class _CaseMaker:
         turns: list[Turn] = []
         shown: Scene | SoundFacts | FilmFacts | None = None
         for place in range(int(self.rng.integers(1, 3))):
-            medium, shown = self._shown((index + place * _FACTS_FROM) % _N_INDICES)
+            medium, shown = self._shown((index + place * _BETWEEN_MEDIA) % _N_INDICES)
             asked = self._ask(shown, False, bool(self.rng.random() < 0.5))
             if asked is None:
                 return None
