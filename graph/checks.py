@@ -132,6 +132,9 @@ def _check_media(field: str, media: Media, plan: SystemPlan, complain: Complain)
         complain(f"{field}.mime_type", f"{shown(media.mime_type)}, a media type like image/png expected")
     if len(media.handle) > MAX_ID_CHARS or len(media.content_hash) > MAX_HASH_CHARS:
         complain(field, f"handle or content_hash longer than {MAX_ID_CHARS} characters")
+    else:
+        check_text(f"{field}.handle", media.handle, complain)
+        check_text(f"{field}.content_hash", media.content_hash, complain)
     if len(media.regions) > MAX_REGIONS:
         complain(f"{field}.regions", f"{len(media.regions)} regions, at most {MAX_REGIONS} expected")
         return

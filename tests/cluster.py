@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +99,16 @@ class Cluster:
         home: Where its state is kept.
         token: Token of the gateway; empty for none.
         weights: Directory of its weights; None for those that come along.
+        deployed_at: When its components were told to start, seconds since 1970.
+        cold_start_s: How long each took from then until it served.
     """
 
     name: str
     home: Path
     token: str = ""
     weights: Path | None = None
+    deployed_at: float = 0.0
+    cold_start_s: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def env(self) -> Iterator[None]:
@@ -181,8 +185,9 @@ def pid_at(address: str) -> int:
     """Return the process that listens at an address."""
     port = int(address.rpartition(":")[2])
     for connection in psutil.net_connections("tcp"):
-        if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
-            assert connection.pid is not None
+        listens = connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN
+        # A process that is just dying has its sockets still, and no number any more.
+        if listens and connection.pid is not None:
             return int(connection.pid)
     raise LookupError(f"nobody listens at port {port}")
 
@@ -203,10 +208,20 @@ def running(
     cluster = Cluster(name, home, token, weights)
     lines: list[str] = []
     begun_s = time.monotonic()
+
+    def report(line: str) -> None:
+        lines.append(line)
+        if line.endswith("components and the gateway"):
+            cluster.deployed_at = time.time()
+
     try:
         with cluster.env():
             options = UpOptions(systems, profile=str(profile), port=free_ports(1), token=token, name=name)
-            start_detached(options, lines.append)
+            start_detached(options, report)
+        cluster.cold_start_s[GATEWAY] = time.time() - cluster.deployed_at
+        for replica in cluster.state.replicas:
+            ready_at = time.time() - cluster.stats(replica.address).uptime_s
+            cluster.cold_start_s[replica.component] = ready_at - cluster.deployed_at
         print(f"figure: cluster {name} ready after {time.monotonic() - begun_s:.1f} s")
         yield cluster
     finally:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from graph.checks import MIME_PATTERN, MODALITY_PATTERN
 from graph.errors import Exhausted, InvalidRequest, NotFound
 
 CHUNK_CAP_BYTES = 1024 * 1024
 MAX_MEDIA = 10_000
-MAX_WORD_CHARS = 128
+MAX_HANDLE_CHARS = 128
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,12 @@ class MediaStore:
             raise InvalidRequest(f"{keep_s} s, 0 to {self.max_keep_s} expected", "request.open.keep_s")
         if size_bytes < 0 or size_bytes > self.media_bytes:
             raise InvalidRequest(f"{size_bytes} bytes, at most {self.media_bytes} allowed", "request.open.size_bytes")
-        for name, word in (("modality", modality), ("mime_type", mime_type)):
-            if len(word) > MAX_WORD_CHARS:
-                problem = f"{len(word)} characters, at most {MAX_WORD_CHARS} expected"
-                raise InvalidRequest(problem, f"request.open.{name}")
+        if not MODALITY_PATTERN.fullmatch(modality):
+            raise InvalidRequest(f"{modality[:40]!r}, the name of a modality expected", "request.open.modality")
+        if mime_type and not MIME_PATTERN.fullmatch(mime_type):
+            raise InvalidRequest(
+                f"{mime_type[:40]!r}, a media type like image/png expected", "request.open.mime_type"
+            )  # fmt: skip
         self.sweep()
         if len(self._media) + self._uploading >= MAX_MEDIA:
             raise Exhausted(f"{MAX_MEDIA} media are kept already", "", 30.0)
@@ -147,6 +150,8 @@ class MediaStore:
         Raises:
             NotFound: As ``get``.
         """
+        if not 0 < len(handle) <= MAX_HANDLE_CHARS:
+            raise InvalidRequest(f"{len(handle)} characters, the handle of an upload expected", "request.handle")
         self._forget(self.get(handle, owner))
 
     def sweep(self) -> None:

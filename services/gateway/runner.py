@@ -16,7 +16,7 @@ from anyplex.v1 import component_pb2, gateway_pb2
 from graph import messages as m
 from graph.caller import Caller
 from graph.cards import CardInfo, check_cards
-from graph.checks import check_request
+from graph.checks import MAX_ID_CHARS, UNPRINTABLE, check_request
 from graph.errors import (
     AnyplexError,
     DeadlineExceeded,
@@ -101,6 +101,8 @@ class Runner:
             NotFound: No such system runs here.
             FailedPrecondition: Its components do not fit together.
         """
+        if len(system) > MAX_ID_CHARS or UNPRINTABLE.search(system):
+            raise InvalidRequest(f"{system[:40]!r}, the name of a system expected", "request.system")
         name = system or self.default_system()
         plan = self.systems().get(name)
         if plan is None:
@@ -156,12 +158,15 @@ class Runner:
         if time_left <= 0:
             raise DeadlineExceeded("the deadline passed before the request came")
         # Counted before anything is converted: a flood of parts must cost next to nothing.
+        if len(message.messages) > limits.messages:
+            problem = f"{len(message.messages)} messages, at most {limits.messages} expected"
+            raise InvalidRequest(problem, "request.messages")
         parts = sum(len(item.parts) for item in message.messages)
         if parts > limits.parts:
             raise InvalidRequest(f"{parts} parts in all, at most {limits.parts} expected", "request.messages")
         messages = tuple(
             convert.message_from_proto(item, f"request.messages[{index}]")
-            for index, item in enumerate(message.messages[: limits.messages + 1])
+            for index, item in enumerate(message.messages)
         )
         default = replace(plan.default_sampling, seed=secrets.randbits(63))
         request = m.Request(
@@ -189,6 +194,8 @@ class Runner:
             where = f"request.pinned_versions[{slot[:100]!r}]"
             if slot not in plan.slots():
                 raise InvalidRequest(f"no such slot; there are: {', '.join(plan.slots())}", where)
+            if len(version) > MAX_ID_CHARS or UNPRINTABLE.search(version):
+                raise InvalidRequest(f"{version[:40]!r}, a version expected", where)
             held = {v for entry in self.routes.snapshot.entries for v in entry.versions}
             if version not in held:
                 raise FailedPrecondition(f"version {version[:100]!r} is not loaded anywhere", where)

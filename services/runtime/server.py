@@ -158,6 +158,7 @@ class ComponentServer:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self._sweeper = asyncio.create_task(self._sweep())
         self.cold_start_s = clock.seconds()
+        self.uptime = Stopwatch()
         logger.info("%s serves on %s after %.1f s", component.context.component, self.address, self.cold_start_s)
         return self.address
 

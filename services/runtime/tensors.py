@@ -30,6 +30,7 @@ INLINE_BYTES = 256 * 1024
 CHUNK_BYTES = 1024 * 1024
 MAX_TENSOR_BYTES = 256 * 2**20
 MAX_AXES = 8
+MAX_NAME_CHARS = 64
 
 
 def check_tensor(tensor: Tensor, where: str = "tensor") -> int:
@@ -44,6 +45,8 @@ def check_tensor(tensor: Tensor, where: str = "tensor") -> int:
         raise InvalidRequest(f"shape {list(tensor.shape)}: at most {MAX_AXES} axes of size ≥ 0 expected", where)
     if tensor.dims and len(tensor.dims) != len(tensor.shape):
         raise InvalidRequest(f"{len(tensor.dims)} dims for {len(tensor.shape)} axes", where)
+    if any(len(name) > MAX_NAME_CHARS or not name.isprintable() for name in tensor.dims):
+        raise InvalidRequest(f"dims: names of at most {MAX_NAME_CHARS} printable characters expected", where)
     size = math.prod(tensor.shape) * ITEM_BYTES[tensor.dtype]
     if size > MAX_TENSOR_BYTES:
         raise InvalidRequest(f"shape {list(tensor.shape)}: {size} bytes, at most {MAX_TENSOR_BYTES} allowed", where)

@@ -1,0 +1,36 @@
+"""One cluster for all faults: small weights, replicas that may double, one component that may sleep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from anyplex import Client
+from tests.cluster import Cluster, make_tiny_weights, running, write_profile
+
+# Well above what eight clients put on one component, so that only a test that means to makes it scale.
+TARGET_ONGOING = 12
+
+
+@pytest.fixture(scope="package")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    root = tmp_path_factory.mktemp("fault")
+    weights = root / "weights"
+    weights.mkdir()
+    make_tiny_weights(weights)
+    scaling = {"target_ongoing": TARGET_ONGOING, "upscale_delay_s": 1, "downscale_delay_s": 4}
+    profile = write_profile(
+        root / "profile.yaml",
+        {"llava-1.5.see_in": {"replicas": {"min": 0, "max": 2}, "autoscaling": {**scaling, "downscale_delay_s": 2}}},
+        replicas={"min": 1, "max": 2},
+        autoscaling=scaling,
+    )
+    with running(root / "home", profile, name="fault", weights=weights) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> Iterator[Client]:
+    with cluster.client(retry=False) as client:
+        yield client
