@@ -50,7 +50,7 @@ def serve(
     threads: int,
     store: Path | None,
 ) -> int:
-    """Serve one component until Ctrl-C. Tokens come from ANYPLEX_TOKEN and ANYPLEX_CONTROL_TOKEN."""
+    """Serve one component until Ctrl-C. Tokens: ANYPLEX_COMPONENT_TOKEN, ANYPLEX_CONTROL_TOKEN."""
     from services.deploy.standalone import serve_component
 
     held = tuple(_version(name) for name in weights)

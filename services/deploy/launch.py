@@ -22,7 +22,7 @@ from typing import Any
 from graph.errors import ERRORS, AlreadyExists, AnyplexError, Cancelled, FailedPrecondition, Unavailable
 from services.deploy.plans import Deployment, plan_deployment
 from services.deploy.state import ClusterState, home, read_state, remove_state, replicas_of, write_state
-from services.runtime.settings import settings_from_env
+from services.runtime.settings import COMPONENT_TOKEN, CONTROL_TOKEN, settings_from_env
 
 Report = Callable[[str], None]
 
@@ -146,6 +146,9 @@ class Cluster:
             AnyplexError: Something does not start.
         """
         options = self.options
+        if options.host:
+            # Refused before a checkpoint is imported, which may take minutes.
+            settings_from_env(host=options.host, data_token=options.token)
         deployment = plan_deployment(options.systems, options.profile, options.weights)
         gateway = dataclasses.replace(
             deployment.profile.gateway,
@@ -158,8 +161,8 @@ class Cluster:
             host=deployment.profile.host,
             port_range=deployment.profile.port_range,
             # Named by the environment where components that were started by hand ask for one too.
-            data_token=os.environ.get("ANYPLEX_COMPONENT_TOKEN", "") or secrets.token_hex(16),
-            control_token=secrets.token_hex(16),
+            data_token=os.environ.get(COMPONENT_TOKEN, "") or secrets.token_hex(16),
+            control_token=os.environ.get(CONTROL_TOKEN, "") or secrets.token_hex(16),
             tls=None,
         )
         self.note(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from services.deploy.versions import Weights
 from services.runtime.component import Held
 from services.runtime.factory import ComponentSpec
 from services.runtime.server import ComponentServer
-from services.runtime.settings import settings_from_env
+from services.runtime.settings import COMPONENT_TOKEN, settings_from_env
 from services.runtime.telemetry import set_up_logging
 
 
@@ -35,7 +36,10 @@ def serve_component(
     report: Callable[[str], None] = lambda line: None,
     stopped: asyncio.Event | None = None,
 ) -> None:
-    """Serve one component until SIGINT or SIGTERM. Tokens come from ``ANYPLEX_TOKEN``, ``ANYPLEX_CONTROL_TOKEN``.
+    """Serve one component until SIGINT or SIGTERM.
+
+    Its tokens come from ``ANYPLEX_COMPONENT_TOKEN`` and ``ANYPLEX_CONTROL_TOKEN``; a cluster that is to call it has to
+    be started with the same.
 
     Args:
         kind: Kind of node.
@@ -75,7 +79,8 @@ def serve_component(
         device=device,
         threads=threads,
     )
-    settings = settings_from_env(host=host, port_range=(port, port))
+    token = os.environ.get(COMPONENT_TOKEN, "")
+    settings = settings_from_env(host=host, port_range=(port, port), data_token=token, tls=None)
     set_up_logging(settings.log_level)
     asyncio.run(_serve(ComponentServer(spec.build(), settings), report, stopped))
 

@@ -13,7 +13,10 @@ import grpc
 from graph.errors import InvalidRequest
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
-MESSAGE_CAP_BYTES = 64 * 2**20
+COMPONENT_TOKEN = "ANYPLEX_COMPONENT_TOKEN"
+"""Variable with the token that components ask for; a cluster makes one up when it is not set."""
+CONTROL_TOKEN = "ANYPLEX_CONTROL_TOKEN"
+"""Variable with the token that methods ask for which change what a component holds."""
 
 
 def is_loopback(host: str) -> bool:
@@ -97,7 +100,7 @@ def settings_from_env(env: Mapping[str, str] = os.environ, **overrides: object) 
     """
     values: dict[str, object] = {
         "data_token": env.get("ANYPLEX_TOKEN", ""),
-        "control_token": env.get("ANYPLEX_CONTROL_TOKEN", ""),
+        "control_token": env.get(CONTROL_TOKEN, ""),
         "log_level": env.get("ANYPLEX_LOG_LEVEL", "INFO").upper(),
         "trace_endpoint": env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
     }
