@@ -145,8 +145,10 @@ class Cluster:
         return [replica for replica in self.state.replicas if replica.component == component]
 
     def address_of(self, node: str) -> str:
-        """Return the address of one replica of the component that serves a node."""
-        return self.replicas(self.component(node))[0].address
+        """Return the address of one replica of the component that serves a node, once there is one."""
+        component = self.component(node)
+        wait_until(lambda: self.replicas(component))
+        return self.replicas(component)[0].address
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

@@ -18,7 +18,7 @@ from graph.errors import Unavailable
 from services.runtime.contract_caller import ContractCaller, Method, metadata_for, time_left_s
 from services.runtime.directory import Entry, Routes
 from services.runtime.routing import Router
-from services.runtime.status import error_from_rpc
+from services.runtime.status import DETAILS_KEY, error_from_rpc
 from services.runtime.tensors import ChannelPool
 
 logger = logging.getLogger("anyplex.caller")
@@ -125,6 +125,9 @@ class GrpcCaller(ContractCaller):
 
     async def _lost(self, entry: Entry, error: grpc.aio.AioRpcError) -> None:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
+            if not any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ()):
+                # Not the component's own word, so the connection's: the next call makes a new one.
+                self.channels.drop(entry.address)
             await self.routes.report_lost(entry.address)
 
     def _note_producer(self, call: Call, entry: Entry) -> None:

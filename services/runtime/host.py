@@ -16,6 +16,7 @@ from graph.errors import Unavailable
 from services.runtime.cluster import Registration
 from services.runtime.directory import Entry, answers
 from services.runtime.factory import ComponentSpec
+from services.runtime.scaling import LoadReport
 from services.runtime.server import ComponentServer
 from services.runtime.settings import RuntimeSettings
 from services.runtime.telemetry import set_up_logging
@@ -42,6 +43,7 @@ class Host:
         self._spec = spec
         self._server: ComponentServer | None = None
         self._registration: Registration | None = None
+        self._reported = LoadReport()
         component = await asyncio.to_thread(spec.build)
         server = ComponentServer(component, settings)
         await server.start()
@@ -78,8 +80,7 @@ class Host:
         """Report the load that the scaling policy reads."""
         if self._server is None:
             return {"ongoing": 0.0}
-        load = self._server.component.load
-        return {"ongoing": float(load.waiting + load.running)}
+        return {"ongoing": self._reported.ongoing(self._server.component.load)}
 
     async def __del__(self) -> None:
         """Leave the routing, let the calls in flight end, stop. Serve calls and awaits this when it scales down."""

@@ -5,11 +5,29 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from services.runtime.component import Load
+
+IN_USE = 0.01
+
 
 def ongoing_of(context: Any) -> float:  # noqa: ANN401 - Ray's context is not typed
     """Return the requests that wait or run in all replicas of a component."""
     reported = (context.aggregated_metrics or {}).get("ongoing", {})
     return float(sum(reported.values()))
+
+
+class LoadReport:
+    """What a replica says about its load, one report after the other."""
+
+    def __init__(self) -> None:
+        self._ended = 0
+
+    def ongoing(self, load: Load) -> float:
+        """Return the requests that wait or run; a trace of one where some came and went since the last report."""
+        ended, before = load.finished + load.failed, self._ended
+        self._ended = ended
+        # A fast component is idle whenever it is looked at. That it is in use must keep it awake.
+        return max(float(load.waiting + load.running), IN_USE if ended != before else 0.0)
 
 
 class OngoingPolicy:

@@ -222,7 +222,10 @@ class ChannelPool:
         ("grpc.keepalive_timeout_ms", 5_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
+        # A new channel must not wait out the back-off of a dropped one: whoever has its port now is somebody else.
+        ("grpc.use_local_subchannel_pool", 1),
     )
+    DRAIN_S = 330.0
 
     def __init__(self, limit: int = 256) -> None:
         self.limit = limit
@@ -255,12 +258,12 @@ class ChannelPool:
         return stub
 
     def drop(self, address: str) -> None:
-        """Close the channel to an address; calls on it get a moment to end."""
+        """Forget the channel to an address; it closes when the calls on it have ended."""
         for key in [key for key in self._stubs if key[0] == address]:
             del self._stubs[key]
         channel = self._channels.pop(address, None)
         if channel is not None:
-            task = asyncio.ensure_future(channel.close(grace=5.0))
+            task = asyncio.ensure_future(channel.close(grace=self.DRAIN_S))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from services.runtime.scaling import OngoingPolicy, ongoing_of
+from services.runtime.component import Load
+from services.runtime.scaling import LoadReport, OngoingPolicy, ongoing_of
 
 
 @dataclass
@@ -43,3 +44,15 @@ def test_a_call_queued_at_a_handle_wakes() -> None:
 def test_all_replicas_count_together() -> None:
     assert ongoing_of(Context({"a": 1.0, "b": 2.5})) == 3.5
     assert ongoing_of(Context()) == 0.0
+
+
+def test_a_component_in_use_is_never_reported_idle() -> None:
+    report, load = LoadReport(), Load()
+    assert report.ongoing(load) == 0.0
+    load.finished = 5
+    assert 0.0 < report.ongoing(load) < 1.0
+    assert report.ongoing(load) == 0.0
+    load.failed = 1
+    assert OngoingPolicy(2.0)(Context({"a": report.ongoing(load)}))[0] == 1
+    load.waiting, load.running = 3, 2
+    assert report.ongoing(load) == 5.0
