@@ -19,7 +19,7 @@ from anyplex.v1 import backbone_pb2, backbone_pb2_grpc, component_pb2
 from graph import messages as m
 from graph.errors import FailedPrecondition, InvalidRequest, Unimplemented
 from services.artifacts.store import Artifact
-from services.runtime import convert
+from services.runtime import convert, convert_nodes
 from services.runtime.batching import Ticket, admitted
 from services.runtime.component import Component, ComponentContext, Held
 from services.runtime.interceptors import request_id_of
@@ -151,7 +151,7 @@ class BackboneComponent(Component):
                 stack.enter_context(self._adapters.use(version.adapter))
             job = await self._job(backbone, version.adapter, request, ticket, deadline_s)
             async with aclosing(self.engine.submit(job)) as events:
-                observed = _Observed(self, job)
+                observed = _Observed(self, job, ticket)
                 async for event in events:
                     observed.see(event)
                     yield self._kept(event, lease_id)
@@ -246,13 +246,13 @@ class BackboneComponent(Component):
 
 
 class _Observed:
-    """Tells the metrics when the tokens of a request came."""
+    """Tells the metrics of the tokens of a request."""
 
-    def __init__(self, component: BackboneComponent, job: Job) -> None:
+    def __init__(self, component: BackboneComponent, job: Job, ticket: Ticket) -> None:
         self._metrics = component.metrics
-        self._arrived_s = self._last_s = time.monotonic()
-        self._first = True
+        self._last_s = time.monotonic()
         self._job = job
+        self._ticket = ticket
 
     def see(self, event: m.DecodeEvent) -> None:
         """Observe an event."""
@@ -263,13 +263,10 @@ class _Observed:
             metrics.prompt_tokens.inc(event.prompt_tokens)
         elif isinstance(event, m.DecodeFinished):
             metrics.generation_tokens.inc(event.completion_tokens - len(self._job.produced_ids))
-            metrics.latency_s.observe(now - self._arrived_s)
-            if event.choice == 0:
-                metrics.queue_s.observe(event.queue_s)
         else:
-            observe = metrics.first_token_s if self._first else metrics.inter_token_s
-            observe.observe(now - self._last_s)
-            self._first, self._last_s = False, now
+            if not self._ticket.give():
+                metrics.inter_token_s.observe(now - self._last_s)
+            self._last_s = now
 
 
 def too_long(what: str, backbone: LoadedBackbone) -> InvalidRequest:
@@ -283,7 +280,7 @@ def check_request(request: m.DecodeRequest) -> None:
 
     Raises:
         InvalidRequest: Something is out of range.
-        Unimplemented: Cross-attention memory.
+        Unimplemented: Cross-attention memory, or positions of the caller.
     """
     check_sampling(request.sampling)
     if not request.turns:
@@ -295,6 +292,8 @@ def check_request(request: m.DecodeRequest) -> None:
             where = f"turns[{index}].segments[{place}]"
             if segment.cross_memory is not None:
                 raise Unimplemented("this backbone has no cross-attention", f"{where}.cross_memory")
+            if segment.position_ids:
+                raise Unimplemented("this backbone gives positions itself", f"{where}.position_ids")
             if segment.embeddings is not None:
                 check_embeddings(segment.embeddings, f"{where}.embeddings")
 
@@ -378,4 +377,4 @@ class BackboneService(backbone_pb2_grpc.BackboneServiceServicer):
         )
         async with aclosing(events):
             async for event in events:
-                yield convert.decode_event_to_proto(event)
+                yield convert_nodes.decode_event_to_proto(event)

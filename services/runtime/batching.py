@@ -3,33 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from graph.errors import Internal
 from services.runtime.component import Component, Load
+from services.runtime.telemetry import Metrics
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Ticket:
-    """The place of one request in a component's load: waiting, then running, then neither."""
+    """The place of one request in a component's load: waiting, then running, then neither.
 
-    def __init__(self, load: Load) -> None:
+    Args:
+        load: The load it counts in.
+        metrics: Where its times are observed.
+    """
+
+    def __init__(self, load: Load, metrics: Metrics | None = None) -> None:
         self._load = load
+        self._metrics = metrics
+        self._arrived_s = time.monotonic()
         self._running = False
+        self._gave = False
 
     def begin(self) -> None:
         """Count the request as running from now on; again is harmless."""
-        if not self._running:
-            self._running = True
-            self._load.waiting -= 1
-            self._load.running += 1
+        if self._running:
+            return
+        self._running = True
+        self._load.waiting -= 1
+        self._load.running += 1
+        if self._metrics is not None:
+            self._metrics.queue_s.observe(time.monotonic() - self._arrived_s)
+
+    def give(self) -> bool:
+        """Observe that something of the result is there; return whether it is the first."""
+        first, self._gave = not self._gave, True
+        if first and self._metrics is not None:
+            self._metrics.first_token_s.observe(time.monotonic() - self._arrived_s)
+        return first
+
+    def _finish(self) -> None:
+        self._load.finished += 1
+        if self._metrics is not None:
+            self._metrics.latency_s.observe(time.monotonic() - self._arrived_s)
 
     def _leave(self) -> None:
         if self._running:
@@ -46,7 +72,7 @@ def admitted(component: Component) -> Iterator[Ticket]:
         Exhausted: As many requests as allowed wait already.
     """
     component.admit()
-    ticket = Ticket(component.load)
+    ticket = Ticket(component.load, component.metrics)
     try:
         yield ticket
     except (asyncio.CancelledError, GeneratorExit):
@@ -55,7 +81,7 @@ def admitted(component: Component) -> Iterator[Ticket]:
         component.load.failed += 1
         raise
     else:
-        component.load.finished += 1
+        ticket._finish()
     finally:
         ticket._leave()
 
@@ -108,12 +134,14 @@ class Batcher(Generic[Item, Result]):
         submission: _Submission[Item, Result] = _Submission(ticket, future, missing=len(items))
         self._queue.extend((submission, index, item) for index, item in enumerate(items))
         if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._work())
+            # It outlives this request, so what it logs must not carry this request's id.
+            self._pump = asyncio.create_task(self._work(), context=Context())
         try:
             await submission.done
         finally:
             if submission.missing:
                 self._queue = deque(entry for entry in self._queue if entry[0] is not submission)
+        ticket.give()
         return [submission.results[index] for index in range(len(items))]
 
     async def _work(self) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+from prometheus_client import CollectorRegistry
 
 from anyplex.v1 import component_pb2
 from graph.errors import Exhausted, Internal, InvalidRequest
 from services.artifacts import ArtifactStore
 from services.runtime.batching import Batcher, Ticket, admitted
 from services.runtime.component import Component, ComponentContext, Load
+from services.runtime.telemetry import Metrics, request_id_var
 from services.runtime.tensors import TensorStore
 
 
@@ -151,3 +153,33 @@ def test_past_the_limit_nobody_is_admitted(component: Component) -> None:
     with admitted(component), admitted(component), admitted(component), pytest.raises(Exhausted), admitted(component):
         pass
     assert component.load == Load(finished=3)
+
+
+async def test_times_of_a_request_are_observed(component: Component) -> None:
+    registry = CollectorRegistry()
+    component.metrics = Metrics("c", "encoder", registry)
+    batcher: Batcher[int, int] = Batcher(lambda items: list(items), 2)
+    with admitted(component) as place:
+        await batcher.submit(place, [1, 2, 3])
+    with pytest.raises(InvalidRequest), admitted(component):
+        raise InvalidRequest("no")
+    batcher.close()
+    labels = {"component": "c", "kind": "encoder"}
+    for name in ("request_queue_time", "time_to_first_token", "e2e_request_latency"):
+        assert registry.get_sample_value(f"anyplex:{name}_seconds_count", labels) == 1, name
+
+
+async def test_batches_carry_the_id_of_no_request() -> None:
+    seen: list[str] = []
+
+    class Watched(Ticket):
+        def begin(self) -> None:
+            seen.append(request_id_var.get())
+            super().begin()
+
+    batcher: Batcher[int, int] = Batcher(lambda items: list(items), 1)
+    token = request_id_var.set("the first")
+    await batcher.submit(Watched(Load(waiting=1)), [1])
+    request_id_var.reset(token)
+    batcher.close()
+    assert seen == [""]
