@@ -20,7 +20,9 @@ from graph.plan import SystemPlan
 
 HEARTBEAT_S = 1.0
 EXPIRE_S = 5.0
-PROBE_S = 0.5
+# A process that is gone refuses at once; one that only is busy gets this long.
+PROBE_S = 2.0
+WATCH_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Directory:
             while entry.replica_id in self._entries:
                 await watch(entry.address)
                 if entry.replica_id in self._entries and await self.report_lost(entry.address):
-                    await asyncio.sleep(PROBE_S)
+                    await asyncio.sleep(WATCH_PAUSE_S)
         finally:
             self._watches.pop(entry.replica_id, None)
 
