@@ -21,7 +21,16 @@ from typing import Any
 
 from graph.errors import ERRORS, AlreadyExists, AnyplexError, Cancelled, FailedPrecondition, Unavailable
 from services.deploy.plans import Deployment, plan_deployment
-from services.deploy.state import ClusterState, home, read_state, remove_state, replicas_of, write_state
+from services.deploy.state import (
+    ClusterState,
+    check_name,
+    home,
+    process_start,
+    read_state,
+    remove_state,
+    replicas_of,
+    write_state,
+)
 from services.runtime.settings import COMPONENT_TOKEN, CONTROL_TOKEN, settings_from_env
 
 Report = Callable[[str], None]
@@ -81,8 +90,7 @@ def run_foreground(options: UpOptions, report: Report) -> None:
         AnyplexError: It cannot be started (nothing of it stays), or it ended by itself.
     """
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    _catch_signals(stopped)
     state = start_detached(options, report, stopped)
     try:
         while not stopped.wait(0.5):
@@ -99,8 +107,7 @@ def run_cluster(options: UpOptions, report: Report) -> None:
         AnyplexError: It cannot be started; nothing of it stays.
     """
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    _catch_signals(stopped)
     cluster = Cluster(options, report)
     try:
         cluster.start(stopped)
@@ -110,6 +117,12 @@ def run_cluster(options: UpOptions, report: Report) -> None:
         raise
     finally:
         cluster.stop()
+
+
+def _catch_signals(stopped: threading.Event) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
 
 
 class Cluster:
@@ -123,7 +136,8 @@ class Cluster:
     def __init__(self, options: UpOptions, report: Report) -> None:
         self.options = options
         self.report = report
-        self.state = ClusterState(options.name, os.getpid(), "", log_path=options.log_path)
+        pid = os.getpid()
+        self.state = ClusterState(options.name, pid, "", log_path=options.log_path, process_start=process_start(pid))
         self._ray: Any = None
         self._scratch = ""
         self._failed = False
@@ -156,8 +170,13 @@ class Cluster:
             port=options.port or deployment.profile.gateway.port,
             default_system=deployment.profile.gateway.default_system or next(iter(deployment.systems)),
         )
-        edge = settings_from_env(host=gateway.host, data_token=options.token, control_token="")
+        # What drains waits for the longest request there may be.
+        deadline_s = max(plan.limits.deadline_s for plan in deployment.systems.values())
+        edge = settings_from_env(
+            host=gateway.host, data_token=options.token, control_token="", max_deadline_s=deadline_s
+        )
         inside = settings_from_env(
+            max_deadline_s=deadline_s,
             host=deployment.profile.host,
             port_range=deployment.profile.port_range,
             # Named by the environment where components that were started by hand ask for one too.
@@ -175,6 +194,8 @@ class Cluster:
         )
         self.say("starting Ray")
         self._start_ray()
+        # Again: Ray's handler would abort this process three seconds after a SIGTERM, in the middle of its clean-up.
+        _catch_signals(stop)
         from services.deploy.rollout import deploy, wait_ready
 
         self.say(f"starting {len(deployment.components)} components and the gateway")
@@ -207,7 +228,7 @@ class Cluster:
         if self._scratch and not self._failed:
             shutil.rmtree(self._scratch, ignore_errors=True)
         if not self._failed:
-            remove_state(self.options.name)
+            remove_state(self.options.name, self.state.pid)
 
     def _start_ray(self) -> None:
         for key, value in RAY_ENVIRONMENT.items():
@@ -225,6 +246,7 @@ class Cluster:
             else:
                 # Short, because Ray puts sockets below it, whose paths may have 107 characters.
                 self._scratch = tempfile.mkdtemp(prefix="apx-", dir="/tmp")  # noqa: S108
+                os.environ["ANYPLEX_SCRATCH"] = self._scratch
                 ray.init(
                     address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
                     num_cpus=max(2, os.cpu_count() or 2), _temp_dir=self._scratch, **common,
@@ -242,6 +264,7 @@ def start_detached(options: UpOptions, report: Report, stopped: threading.Event 
         Cancelled: ``stopped`` was set; nothing of the cluster stays.
         AnyplexError: It does not start.
     """
+    check_name(options.name)
     running = read_state(options.name)
     if running is not None and running.alive():
         raise AlreadyExists(f"a cluster {options.name!r} runs already at {running.address} (anyplex down)")
@@ -268,17 +291,17 @@ def start_detached(options: UpOptions, report: Report, stopped: threading.Event 
         if state is not None and state.phase == "ready":
             return state
         if state is not None and state.phase == "failed":
-            remove_state(options.name)
+            remove_state(options.name, process.pid)
             raise ERRORS.get(state.code, FailedPrecondition)(state.line or "the cluster did not start; see its log")
         if process.poll() is not None:
             raise Unavailable(f"the cluster's process ended with {process.returncode}; see {log_path}")
         if stopped is not None and stopped.is_set():
             _end(process, report)
-            remove_state(options.name)
+            remove_state(options.name, process.pid)
             raise Cancelled("interrupted while starting")
         time.sleep(0.1)
     _end(process, report)
-    remove_state(options.name)
+    remove_state(options.name, process.pid)
     raise Unavailable(f"the cluster was not ready after {START_S:.0f} s; see {log_path}")
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from graph.errors import InvalidRequest
 from services.runtime.directory import Entry
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class ClusterState:
     Attributes:
         name: Its name.
         pid: Process that keeps it running.
+        process_start: When that process started, in ticks since the machine did: a number may be used again.
         address: host:port of the gateway.
         token: Token that the gateway asks for; "" for none.
         component_token: Token that components ask for.
@@ -66,6 +71,7 @@ class ClusterState:
     metrics_address: str = ""
     components: dict[str, list[str]] = field(default_factory=dict)
     replicas: tuple[Replica, ...] = ()
+    process_start: int = 0
 
     def alive(self) -> bool:
         """Return whether its process runs."""
@@ -75,14 +81,22 @@ class ClusterState:
             return False
         except PermissionError:
             return True
-        return not _is_zombie(self.pid)
+        state, start = _process(self.pid)
+        return state != "Z" and self.process_start in (0, start)
 
 
-def _is_zombie(pid: int) -> bool:
+def _process(pid: int) -> tuple[str, int]:
+    """Return the state letter of a process and when it started; ("Z", 0) when it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return False
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return "Z", 0
+
+
+def process_start(pid: int) -> int:
+    """Return when a process started, in ticks since the machine did."""
+    return _process(pid)[1]
 
 
 def home() -> Path:
@@ -90,7 +104,20 @@ def home() -> Path:
     return Path(os.environ.get("ANYPLEX_HOME", "") or Path.home() / ".anyplex")
 
 
+def check_name(name: str) -> None:
+    """Check the name of a cluster: it becomes part of paths.
+
+    Raises:
+        InvalidRequest: It has other characters than letters, digits, '.', '_' and '-'.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise InvalidRequest(
+            f"{name[:40]!r}: letters, digits, '.', '_' and '-' expected, a letter or digit first", "--name"
+        )
+
+
 def _path(name: str) -> Path:
+    check_name(name)
     return home() / "clusters" / f"{name}.json"
 
 
@@ -118,9 +145,16 @@ def read_state(name: str = "default") -> ClusterState | None:
     return state if state.alive() or state.phase == "failed" else None
 
 
-def remove_state(name: str) -> None:
-    """Forget a cluster."""
-    _path(name).unlink(missing_ok=True)
+def remove_state(name: str, pid: int | None = None) -> None:
+    """Forget a cluster; with ``pid`` only if it is that process's."""
+    path = _path(name)
+    if pid is not None:
+        try:
+            if json.loads(path.read_text()).get("pid") != pid:
+                return
+        except (OSError, ValueError):
+            return
+    path.unlink(missing_ok=True)
 
 
 def replicas_of(entries: Sequence[Entry]) -> tuple[Replica, ...]:

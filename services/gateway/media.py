@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import secrets
 import shutil
 import tempfile
@@ -61,7 +62,8 @@ class MediaStore:
         self.bytes_held = 0
         self._uploading = 0
         self._clock = clock
-        self._root = Path(tempfile.mkdtemp(prefix="anyplex-media-"))
+        # Below the cluster's scratch folder where there is one: that goes with the cluster, whatever ends this process.
+        self._root = Path(tempfile.mkdtemp(prefix="anyplex-media-", dir=os.environ.get("ANYPLEX_SCRATCH") or None))
         self._media: dict[str, StoredMedium] = {}
 
     def __len__(self) -> int:

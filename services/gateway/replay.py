@@ -8,11 +8,12 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 
 from anyplex.v1 import gateway_pb2
-from graph.errors import AlreadyExists, AnyplexError, FailedPrecondition, Internal
+from graph.errors import AlreadyExists, AnyplexError, Exhausted, Internal
 
 KEEP_S = 600.0
 MAX_RUNS = 256
-MAX_RUN_BYTES = 4 * 2**20
+MAX_RUN_BYTES = 16 * 2**20
+MAX_TOTAL_BYTES = 128 * 2**20
 
 Events = AsyncGenerator[gateway_pb2.Event, None]
 
@@ -25,7 +26,6 @@ class _Run:
         self.begun_s = begun_s
         self.events: list[gateway_pb2.Event] = []
         self.size_bytes = 0
-        self.overflown = False
         self.done = False
         self.complete = False
         self.error: AnyplexError | None = None
@@ -60,7 +60,7 @@ class Replays:
 
         Raises:
             AlreadyExists: The key belongs to another request.
-            FailedPrecondition: The answer was too large to keep for a second reader.
+            Exhausted: The answer is too large to keep for a second reader.
         """
         name = (owner, key)
         self._forget_old()
@@ -68,12 +68,9 @@ class Replays:
         if run is not None and run.digest != digest:
             raise AlreadyExists("this key belongs to a different request", "request.idempotency_key")
         if run is None:
+            events = begin()
             run = self._runs[name] = _Run(digest, self._clock())
-            run.task = asyncio.create_task(self._drive(name, run, begin()))
-        elif run.overflown:
-            raise FailedPrecondition(
-                f"the first answer is larger than {MAX_RUN_BYTES} bytes and was not kept", "request.idempotency_key"
-            )
+            run.task = asyncio.create_task(self._drive(name, run, events))
         run.readers += 1
         try:
             position = 0
@@ -98,7 +95,11 @@ class Replays:
             async for event in events:
                 run.events.append(event)
                 run.size_bytes += event.ByteSize()
-                run.overflown = run.overflown or run.size_bytes > MAX_RUN_BYTES
+                if run.size_bytes > MAX_RUN_BYTES:
+                    raise Exhausted(
+                        f"an answer of more than {MAX_RUN_BYTES} bytes cannot be kept: ask without the key",
+                        "request.idempotency_key",
+                    )
                 run.wake()
             run.complete = True
         except AnyplexError as error:
@@ -112,18 +113,14 @@ class Replays:
             run.done = True
             run.wake()
             await events.aclose()
-        if run.overflown:
-            # Its readers hold it until they are done; the key stays taken, the bytes do not stay here.
-            kept = self._runs.get(name)
-            if kept is run:
-                stub = _Run(run.digest, run.begun_s)
-                stub.done, stub.overflown = True, True
-                self._runs[name] = stub
 
     def _forget_old(self) -> None:
         now = self._clock()
         for name in [name for name, run in self._runs.items() if run.done and run.begun_s < now - KEEP_S]:
             del self._runs[name]
         finished = [name for name, run in self._runs.items() if run.done]
-        for name in finished[: max(0, len(self._runs) - MAX_RUNS)]:
-            del self._runs[name]
+        size_bytes = sum(run.size_bytes for run in self._runs.values())
+        for name in finished:
+            if len(self._runs) <= MAX_RUNS and size_bytes <= MAX_TOTAL_BYTES:
+                break
+            size_bytes -= self._runs.pop(name).size_bytes

@@ -8,14 +8,14 @@ import hashlib
 import logging
 import secrets
 import time
-import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from anyplex.v1 import component_pb2, gateway_pb2
 from graph import messages as m
 from graph.caller import Caller
 from graph.cards import CardInfo, check_cards
+from graph.channel import Channel
 from graph.checks import MAX_ID_CHARS, UNPRINTABLE, check_request
 from graph.errors import (
     AnyplexError,
@@ -24,12 +24,13 @@ from graph.errors import (
     Internal,
     InvalidRequest,
     NotFound,
+    Unimplemented,
 )
 from graph.executor import Executor
 from graph.plan import SystemPlan
 from graph.profile import GatewaySettings
 from services.gateway.admission import AdmissionGate
-from services.gateway.media import MediaStore
+from services.gateway.media import MediaStore, StoredMedium
 from services.gateway.sessions import Sessions
 from services.runtime import convert
 from services.runtime.directory import Routes, Snapshot
@@ -38,6 +39,9 @@ from services.runtime.telemetry import Metrics, Tracing
 from services.runtime.tensors import check_tensor
 
 logger = logging.getLogger("anyplex.gateway")
+
+BUFFERED_EVENTS = 16
+"""Events that wait for a slow reader; then its request waits too."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Accepted:
     request: m.Request
     deadline_s: float
     repinned: bool
+    uploads: Mapping[str, StoredMedium] = field(default_factory=dict)
 
 
 class Runner:
@@ -186,8 +191,9 @@ class Runner:
         live = {slot: plan.versions.get(slot, "") for slot in plan.slots()}
         versions, repinned = self.sessions.pin(owner, request.session_id, plan.system, live, self._resident(plan))
         versions.update(self._pins(plan, message.pinned_versions))
-        request = replace(request, versions=versions, messages=self._with_uploads(request.messages, owner))
-        return Accepted(plan, request, time.monotonic() + time_left, repinned)
+        uploads = self._check_media(request.messages, owner)
+        request = replace(request, versions=versions)
+        return Accepted(plan, request, time.monotonic() + time_left, repinned, uploads)
 
     def _pins(self, plan: SystemPlan, pins: Mapping[str, str]) -> dict[str, str]:
         for slot, version in pins.items():
@@ -196,9 +202,10 @@ class Runner:
                 raise InvalidRequest(f"no such slot; there are: {', '.join(plan.slots())}", where)
             if len(version) > MAX_ID_CHARS or UNPRINTABLE.search(version):
                 raise InvalidRequest(f"{version[:40]!r}, a version expected", where)
-            held = {v for entry in self.routes.snapshot.entries for v in entry.versions}
-            if version not in held:
-                raise FailedPrecondition(f"version {version[:100]!r} is not loaded anywhere", where)
+            node = next(node for node in plan.nodes if slot in (node.slot, node.adapter_slot))
+            held = {v for entry in self.routes.snapshot.of(node.component) for v in entry.versions}
+            if version not in held | {plan.versions.get(slot)}:
+                raise FailedPrecondition(f"version {version[:100]!r} is not loaded in {node.component}", where)
         return dict(pins)
 
     def _resident(self, plan: SystemPlan) -> Callable[[Mapping[str, str]], bool]:
@@ -212,61 +219,86 @@ class Runner:
 
         return resident
 
-    def _with_uploads(self, messages: tuple[m.Message, ...], owner: str) -> tuple[m.Message, ...]:
-        """Put uploaded bytes where their handles are, and hold inline media to their cap."""
-        return tuple(
-            replace(
-                message,
-                parts=tuple(
-                    part if part.media is None else m.Part(media=self._medium(part.media, owner, (i, j)))
-                    for j, part in enumerate(message.parts)
-                ),
-            )
-            for i, message in enumerate(messages)
-        )
+    def _check_media(self, messages: tuple[m.Message, ...], owner: str) -> dict[str, StoredMedium]:
+        """Hold media to their caps and find the uploads they name; nothing is read yet."""
+        uploads: dict[str, StoredMedium] = {}
+        inline_bytes = 0
+        for i, message in enumerate(messages):
+            for j, part in enumerate(message.parts):
+                if part.media is None:
+                    continue
+                where = f"request.messages[{i}].parts[{j}].{part.media.modality or 'media'}"
+                self._check_medium(part.media, where)
+                inline_bytes += len(part.media.data or b"")
+                if part.media.handle:
+                    uploads[part.media.handle] = self._upload_of(part.media, owner, where)
+        total = inline_bytes + sum(upload.size_bytes for upload in uploads.values())
+        if total > self.settings.upload_bytes:
+            cap = self.settings.upload_bytes
+            raise InvalidRequest(f"{total} bytes of media in all, at most {cap} allowed", "request.messages")
+        return uploads
 
-    def _medium(self, media: m.Media, owner: str, place: tuple[int, int]) -> m.Media:
-        where = f"request.messages[{place[0]}].parts[{place[1]}].{media.modality or 'media'}"
+    def _check_medium(self, media: m.Media, where: str) -> None:
         cap = self.settings.inline_media_bytes
         if media.data is not None and len(media.data) > cap:
             raise InvalidRequest(
                 f"{len(media.data)} bytes inline, at most {cap} allowed; hand it in through MediaService.Upload", where
             )
+        if media.regions:
+            raise Unimplemented("no component reads regions of media yet", f"{where}.regions")
         if media.features is not None:
             if media.features.ref is not None:
                 # A reference is an address to connect to: only components may name one.
                 raise InvalidRequest("a reference, inline features expected", f"{where}.features")
             check_tensor(media.features, f"{where}.features")
-        if not media.handle:
-            return media
+
+    def _upload_of(self, media: m.Media, owner: str, where: str) -> StoredMedium:
         try:
             stored = self.media.get(media.handle, owner)
         except NotFound as error:
             raise NotFound(error.message, where) from error
         if stored.modality and stored.modality != media.modality:
             raise InvalidRequest(f"the handle is of {stored.modality}, not {media.modality}", where)
-        return replace(media, handle="", data=stored.path.read_bytes(), mime_type=media.mime_type or stored.mime_type)
+        return stored
 
     # ---- running it --------------------------------------------------------------------------------------
 
     async def run(self, accepted: Accepted, trace_parent: str = "") -> AsyncGenerator[gateway_pb2.Event, None]:
         """Run a request; yields its events, ``accepted`` first, ``finished`` last.
 
+        It runs in a task of its own, so that a reader who stops reading can neither hold its place longer than its
+        deadline nor be told of the deadline in the middle of a write.
+
         Raises:
             AnyplexError: It failed.
         """
+        events: Channel[gateway_pb2.Event] = Channel(BUFFERED_EVENTS)
+        task = asyncio.create_task(self._produce(accepted, trace_parent, events))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _produce(self, accepted: Accepted, trace_parent: str, events: Channel[gateway_pb2.Event]) -> None:
         request, begun_s = accepted.request, time.monotonic()
         try:
             async with asyncio.timeout(accepted.deadline_s - begun_s), self.gate.admit(request.priority):
                 self.metrics.queue_s.observe(time.monotonic() - begun_s)
+                if accepted.uploads:
+                    messages = await asyncio.to_thread(_with_uploads, request.messages, accepted.uploads)
+                    accepted = replace(accepted, request=replace(request, messages=messages))
                 with self.tracing.span("request", trace_parent, request_id=request.request_id) as parent:
-                    async with contextlib.aclosing(self._events(accepted, parent, begun_s)) as events:
-                        async for event in events:
-                            yield event
+                    async with contextlib.aclosing(self._events(accepted, parent, begun_s)) as stream:
+                        async for event in stream:
+                            await events.put(event)
         except TimeoutError as error:
             raise DeadlineExceeded("the deadline passed") from error
         finally:
             self.metrics.latency_s.observe(time.monotonic() - begun_s)
+            events.close()
 
     async def _events(
         self, accepted: Accepted, trace_parent: str, begun_s: float
@@ -309,11 +341,26 @@ def accepted_event(accepted: Accepted) -> gateway_pb2.Event:
     return event
 
 
+def _with_uploads(messages: tuple[m.Message, ...], uploads: Mapping[str, StoredMedium]) -> tuple[m.Message, ...]:
+    """Put uploaded bytes where their handles are; each file is read once, however often it is named."""
+    read: dict[str, bytes] = {}
+
+    def resolved(part: m.Part) -> m.Part:
+        media = part.media
+        if media is None or not media.handle:
+            return part
+        upload = uploads[media.handle]
+        if media.handle not in read:
+            try:
+                read[media.handle] = upload.path.read_bytes()
+            except FileNotFoundError as error:
+                raise NotFound("an uploaded medium was deleted before the request ran") from error
+        data, mime_type = read[media.handle], media.mime_type or upload.mime_type
+        return m.Part(media=replace(media, handle="", data=data, mime_type=mime_type))
+
+    return tuple(replace(message, parts=tuple(map(resolved, message.parts))) for message in messages)
+
+
 def owner_of(authorization: str) -> str:
     """Return who a token belongs to, without keeping the token."""
     return hashlib.sha256(authorization.encode()).hexdigest()[:16] if authorization else "anonymous"
-
-
-def new_request_id() -> str:
-    """Return an id for a request that came without one."""
-    return uuid.uuid4().hex

@@ -29,6 +29,8 @@ logger = logging.getLogger("anyplex.gateway")
 SERVICES = ("anyplex.v1.GatewayService", "anyplex.v1.MediaService")
 MESSAGE_SLACK_BYTES = 2**20
 MAX_INLINE_MEDIA = 8
+CALLS_PER_PLACE = 4
+"""Open calls for each request that may run or wait: room for idle conversations, and an end to it."""
 
 
 class GatewayServer:
@@ -76,6 +78,7 @@ class GatewayServer:
         server = grpc.aio.server(
             interceptors=interceptors(self.metrics, self.tracing, (runtime.data_token,), runtime.control_token),
             options=options,
+            maximum_concurrent_rpcs=CALLS_PER_PLACE * (settings.max_concurrent + settings.queue_limit),
         )
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(GatewayFace(self.runner), server)
         media_pb2_grpc.add_MediaServiceServicer_to_server(MediaFace(self.media), server)
@@ -87,8 +90,10 @@ class GatewayServer:
         self._server = server
         self.address = f"{settings.host}:{port}"
         if runtime.metrics:
-            self._metrics_server = MetricsServer(self.metrics.registry, settings.host, 0, self._targets)
-            self.metrics_address = f"{settings.host}:{self._metrics_server.port}"
+            self._metrics_server = MetricsServer(
+                self.metrics.registry, runtime.metrics_host, runtime.metrics_port, self._targets
+            )
+            self.metrics_address = self._metrics_server.address
         for name in ("", *SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self._sweeper = asyncio.create_task(self._sweep())

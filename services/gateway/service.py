@@ -11,7 +11,7 @@ from typing import Any
 import grpc.aio
 
 from anyplex.v1 import gateway_pb2, gateway_pb2_grpc, media_pb2, media_pb2_grpc, types_pb2
-from graph.errors import DeadlineExceeded, InvalidRequest
+from graph.errors import DeadlineExceeded, InvalidRequest, NotFound
 from graph.plan import SystemPlan
 from services.gateway.media import MediaStore
 from services.gateway.replay import Replays
@@ -36,21 +36,30 @@ class GatewayFace(gateway_pb2_grpc.GatewayServiceServicer):
         self, request: gateway_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[gateway_pb2.GenerateResponse]:
         """Run one request."""
-        owner = owner_of(metadata_of(context, AUTHORIZATION))
-        accepted = self.runner.accept(request, owner, request_id_of(context), context.time_remaining())
-        parent = metadata_of(context, TRACE_PARENT)
+        owner, parent = owner_of(metadata_of(context, AUTHORIZATION)), metadata_of(context, TRACE_PARENT)
 
         def begin() -> AsyncGenerator[gateway_pb2.Event, None]:
+            accepted = self.runner.accept(request, owner, request_id_of(context), context.time_remaining())
             return self.runner.run(accepted, parent)
 
         if request.idempotency_key:
-            digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
-            events = self.replays.events(owner, request.idempotency_key, digest, begin)
+            events = self.replays.events(owner, request.idempotency_key, self._digest(request, owner), begin)
         else:
             events = begin()
         async with contextlib.aclosing(events) as stream:
             async for event in stream:
                 yield gateway_pb2.GenerateResponse(event=event)
+
+    def _digest(self, request: gateway_pb2.GenerateRequest, owner: str) -> bytes:
+        """Hash what is asked; an uploaded medium counts by what it is: a retry uploads it under another handle."""
+        asked = gateway_pb2.GenerateRequest()
+        asked.CopyFrom(request)
+        for message in asked.messages:
+            for part in message.parts:
+                if part.media.handle:
+                    with contextlib.suppress(NotFound):
+                        part.media.handle = self.runner.media.get(part.media.handle, owner).sha256
+        return hashlib.sha256(asked.SerializeToString(deterministic=True)).digest()
 
     async def Converse(  # noqa: N802 - name fixed by the contract
         self, request_iterator: AsyncIterator[gateway_pb2.ConverseRequest], context: Context
@@ -163,6 +172,8 @@ class Conversation:
                     if action != "open":
                         raise InvalidRequest("the first message of a conversation must be open", "request")
                     opened = True
+                    if request.open.idempotency_key:
+                        raise InvalidRequest("a conversation cannot be replayed", "request.open.idempotency_key")
                     self.base.CopyFrom(request.open)
                     if self.base.messages and self.base.messages[-1].role in (
                         types_pb2.ROLE_UNSPECIFIED, types_pb2.ROLE_USER,

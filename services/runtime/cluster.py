@@ -119,7 +119,7 @@ class ClusterRoutes(Routes):
 
     async def _wake(self, component: str) -> None:
         try:
-            handle = serve.get_app_handle(component)
+            handle = await asyncio.to_thread(serve.get_app_handle, component)
             response: Awaitable[object] = getattr(handle, WAKE_METHOD).remote()
             async with asyncio.timeout(120.0):
                 await response

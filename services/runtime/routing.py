@@ -49,6 +49,8 @@ class Router:
             entry = self.choose(call, excluded)
             if entry is not None:
                 return entry
+            if self._is_nowhere(call):
+                self._refuse(call, excluded)
             if not asked:
                 await self.routes.wake(call.component)
                 asked = True
@@ -83,6 +85,11 @@ class Router:
         if self.in_flight[home.replica_id] - self.in_flight[idlest.replica_id] > AFFINITY_SLACK:
             return idlest
         return home
+
+    def _is_nowhere(self, call: Call) -> bool:
+        """Return whether there are replicas and none of them holds the versions: waiting would not help."""
+        entries = self.routes.snapshot.of(call.component)
+        return bool(entries) and not any(holds(entry, call) for entry in entries)
 
     def _refuse(self, call: Call, excluded: Collection[str]) -> NoReturn:
         where = f"node {call.node}"

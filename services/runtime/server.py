@@ -44,7 +44,7 @@ def listen(server: grpc.aio.Server, host: str, ports: range, settings: RuntimeSe
         Unavailable: Every port is taken.
     """
     for port in ports:
-        address = f"{host}:{port}"
+        address = f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
         try:
             if settings.tls is not None:
                 return server.add_secure_port(address, settings.tls.server_credentials())
@@ -152,8 +152,8 @@ class ComponentServer:
         self.address = component.context.tensors.address = f"{host}:{port}"
         component.context.tensors.channels.metadata = token_metadata(settings.data_token)
         if settings.metrics:
-            self._metrics_server = MetricsServer(self.metrics.registry, host)
-            self.metrics_address = f"{host}:{self._metrics_server.port}"
+            self._metrics_server = MetricsServer(self.metrics.registry, settings.metrics_host)
+            self.metrics_address = self._metrics_server.address
         for name in ("", *names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self._sweeper = asyncio.create_task(self._sweep())

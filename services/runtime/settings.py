@@ -62,6 +62,8 @@ class RuntimeSettings:
         data_token: Asked for by every method; "" asks for nothing (loopback only).
         control_token: Asked for by methods that change what a component holds.
         metrics: Whether to serve Prometheus metrics.
+        metrics_host: Address they are served on. They ask for no token, so others reach them only if told to.
+        metrics_port: Port of the gateway's metrics; the system chooses another one when it is taken.
         log_level: "DEBUG", "INFO", …
         max_deadline_s: Longest time a request may take; drains wait that long.
         tls: Certificate of the public edge; None means plain text.
@@ -73,6 +75,8 @@ class RuntimeSettings:
     data_token: str = ""
     control_token: str = ""
     metrics: bool = True
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
     log_level: str = "INFO"
     max_deadline_s: float = 300.0
     tls: TlsSettings | None = None
@@ -102,8 +106,16 @@ def settings_from_env(env: Mapping[str, str] = os.environ, **overrides: object) 
         "data_token": env.get("ANYPLEX_TOKEN", ""),
         "control_token": env.get(CONTROL_TOKEN, ""),
         "log_level": env.get("ANYPLEX_LOG_LEVEL", "INFO").upper(),
+        "metrics_host": env.get("ANYPLEX_METRICS_HOST", "127.0.0.1"),
+        "metrics_port": _port(env.get("ANYPLEX_METRICS_PORT", "0")),
         "trace_endpoint": env.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
     }
     if cert := env.get("ANYPLEX_TLS_CERT", ""):
         values["tls"] = TlsSettings(cert, env.get("ANYPLEX_TLS_KEY", ""), env.get("ANYPLEX_TLS_CA", ""))
     return RuntimeSettings(**{**values, **overrides})  # type: ignore[arg-type]
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise InvalidRequest(f"{text[:40]!r} is not a port", "ANYPLEX_METRICS_PORT")
+    return int(text)

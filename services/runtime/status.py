@@ -114,6 +114,9 @@ def rich_status(error: e.AnyplexError, request_id: str = "") -> bytes:
 def error_from_rpc(error: grpc.aio.AioRpcError, node: str = "") -> e.AnyplexError:
     """Turn a failed call to a component into the project's error, its place being the node unless it names one."""
     where = f"node {node}" if node else ""
+    if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        # It is the cluster's token that was refused, not the caller's.
+        return e.Internal("the component does not take this cluster's token", where)
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
             parsed = _from_details(value, where)

@@ -127,7 +127,7 @@ class MetricsServer:
     Args:
         registry: What to serve.
         host: Address to listen on.
-        port: Port; 0 lets the system choose.
+        port: Port; 0, or one that is taken, lets the system choose.
         targets: Returns the addresses of all metrics servers of the cluster.
     """
 
@@ -151,8 +151,14 @@ class MetricsServer:
             start_response(f"{HTTPStatus.NOT_FOUND.value} Not Found", [("Content-Type", "text/plain")])
             return [b"/metrics or /targets\n"]
 
-        self._server = make_server(host, port, app, _Server, _QuietHandler)
+        try:
+            self._server = make_server(host, port, app, _Server, _QuietHandler)
+        except OSError:
+            if port == 0:
+                raise
+            self._server = make_server(host, 0, app, _Server, _QuietHandler)
         self.port: int = self._server.server_port
+        self.address = f"{host}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
 

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from services.deploy.state import ClusterState, Replica, home, read_state, remove_state, write_state
+from graph.errors import InvalidRequest
+from services.deploy.state import (
+    ClusterState,
+    Replica,
+    home,
+    process_start,
+    read_state,
+    remove_state,
+    write_state,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +83,24 @@ def test_removing_twice_is_harmless() -> None:
     remove_state("test")
     remove_state("test")
     assert read_state("test") is None
+
+
+def test_a_process_that_only_has_the_number_is_another_one() -> None:
+    own = process_start(os.getpid())
+    assert own > 0
+    assert ClusterState("x", os.getpid(), "127.0.0.1:1", process_start=own).alive()
+    assert not ClusterState("x", os.getpid(), "127.0.0.1:1", process_start=own + 1).alive()
+
+
+def test_only_the_process_that_wrote_it_removes_it() -> None:
+    write_state(ClusterState("default", os.getpid(), "127.0.0.1:1"))
+    remove_state("default", os.getpid() + 1)
+    assert read_state() is not None
+    remove_state("default", os.getpid())
+    assert read_state() is None
+
+
+@pytest.mark.parametrize("name", ["../../x", "", ".hidden", "a/b", "a" * 65])
+def test_names_that_would_leave_the_folder_are_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        write_state(ClusterState(name, os.getpid(), "127.0.0.1:1"))

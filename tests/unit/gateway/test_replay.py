@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from anyplex.v1 import gateway_pb2
-from graph.errors import AlreadyExists, FailedPrecondition, Internal, Unavailable
+from graph.errors import AlreadyExists, Exhausted, Internal, Unavailable
 from services.gateway import replay
 from services.gateway.replay import Replays
 
@@ -127,11 +127,20 @@ async def test_runs_are_forgotten_when_they_are_old_or_too_many() -> None:
     assert len(replays) <= replay.MAX_RUNS + 1
 
 
-async def test_answers_too_large_to_keep_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_too_large_to_keep_ends_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "MAX_RUN_BYTES", 100)
     replays, run = Replays(), Run()
     run.text = "x" * 200
-    assert await read(replays, run) == [0, 1, 2, 3]
-    with pytest.raises(FailedPrecondition):
+    with pytest.raises(Exhausted, match="without the key"):
         await read(replays, run)
-    assert run.begun == 1
+    assert len(replays) == 0
+
+
+async def test_kept_answers_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "MAX_TOTAL_BYTES", 1_000)
+    replays = Replays()
+    for number in range(20):
+        run = Run()
+        run.text = "x" * 200
+        await read(replays, run, key=f"key {number}")
+    assert 0 < len(replays) <= 5

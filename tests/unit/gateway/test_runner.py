@@ -3,11 +3,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from anyplex.v1 import component_pb2, gateway_pb2, types_pb2
-from graph.errors import DeadlineExceeded, Exhausted, FailedPrecondition, InvalidRequest, NotFound, Unavailable
+from graph.errors import (
+    DeadlineExceeded,
+    Exhausted,
+    FailedPrecondition,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+    Unimplemented,
+)
 from graph.messages import DecodedText, DecodeFinished, DecodeStarted
 from graph.profile import GatewaySettings
 from services.gateway.runner import owner_of
@@ -247,3 +256,60 @@ def test_owners_are_told_apart_without_keeping_tokens() -> None:
     assert owner_of("") == "anonymous"
     assert owner_of("Bearer a") == owner_of("Bearer a") != owner_of("Bearer b")
     assert "Bearer" not in owner_of("Bearer a")
+
+
+# ---- what a request may cost -----------------------------------------------------------------------------
+
+
+async def test_one_upload_named_often_is_read_once(gateway: Gateway) -> None:
+    handle = await upload(gateway, b"y" * 5000)
+    await gateway.run(ask(*(picture(handle=handle) for _ in range(20))))
+    items = [media for call in gateway.caller.of("see") for media in call.payload[0]]
+    assert len({id(media.data) for media in items}) == 1
+
+
+async def test_the_media_of_one_request_are_bounded_together() -> None:
+    gateway = Gateway(settings=GatewaySettings(inline_media_bytes=1000, upload_bytes=10_000))
+    handles = [await upload(gateway, bytes(5000)) for _ in range(3)]
+    gateway.runner.accept(ask(*(picture(handle=handle) for handle in handles[:2])), "me", "r1", None)
+    with pytest.raises(InvalidRequest, match="in all"):
+        gateway.runner.accept(ask(*(picture(handle=handle) for handle in handles)), "me", "r1", None)
+    gateway.media.close()
+
+
+async def test_a_reader_that_stops_does_not_keep_its_place_past_the_deadline(gateway: Gateway) -> None:
+    gateway.caller.streams = {"think": [DecodeStarted(3, 0), *(DecodedText("x") for _ in range(500)), HANG]}
+    accepted = gateway.runner.accept(ask(), "me", "r1", 0.2)
+    events = gateway.runner.run(accepted)
+    await anext(events)
+    async with asyncio.timeout(5.0):
+        while gateway.runner.gate.running:  # noqa: ASYNC110 - the gate has nothing to wait for
+            await asyncio.sleep(0.01)
+    with pytest.raises(DeadlineExceeded):
+        async for _ in events:
+            pass
+
+
+# ---- what is asked for and nobody would do ---------------------------------------------------------------
+
+
+async def test_pins_to_versions_of_other_components_are_refused_at_once(gateway: Gateway) -> None:
+    backbone = gateway.plan.backbone.component
+    entries = tuple(
+        replace(entry, versions=frozenset({"v-think"})) if entry.component == backbone else entry
+        for entry in gateway.routes.snapshot.entries
+    )
+    gateway.routes.update(replace(gateway.routes.snapshot, entries=entries))
+    request = ask()
+    request.pinned_versions["think"] = VERSIONS["see"]
+    with pytest.raises(FailedPrecondition, match="not loaded") as refused:
+        gateway.runner.accept(request, "me", "r1", None)
+    assert "think" in refused.value.where
+
+
+async def test_regions_are_refused_until_somebody_reads_them(gateway: Gateway) -> None:
+    part = picture(b"x")
+    part.media.regions.add(x1=0.1, y1=0.1, x2=0.5, y2=0.5)
+    with pytest.raises(Unimplemented) as refused:
+        gateway.runner.accept(ask(part), "me", "r1", None)
+    assert refused.value.where.endswith("regions")

@@ -98,11 +98,16 @@ async def test_waits_for_a_replica_to_come() -> None:
     routes = Routes()
     picking = asyncio.create_task(Router(routes, 5.0).pick(call("v")))
     await asyncio.sleep(0)
-    routes.update(Snapshot(entries=(entry("a", "w"),), generation=1))
-    await asyncio.sleep(0)
     assert not picking.done()
     routes.update(Snapshot(entries=(entry("b", "v"),), generation=2))
     assert (await picking).replica_id == "b"
+
+
+async def test_does_not_wait_where_replicas_are_and_none_holds_the_version() -> None:
+    begun_s = time.monotonic()
+    with pytest.raises(FailedPrecondition):
+        await Router(Routes((entry("a", "w"),)), 30.0).pick(call("v"))
+    assert time.monotonic() - begun_s < 3.0
 
 
 async def test_nobody_comes() -> None:

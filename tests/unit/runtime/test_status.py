@@ -33,7 +33,15 @@ def parsed(error: e.AnyplexError) -> error_pb2.RpcStatus:
     return error_pb2.RpcStatus.FromString(rich_status(error, "r"))
 
 
-@pytest.mark.parametrize("cls", CLASSES)
+REFUSALS = (e.Unauthenticated, e.PermissionDenied)
+
+
+@pytest.mark.parametrize("cls", REFUSALS)
+def test_a_component_that_refuses_the_cluster_is_not_the_caller_s_fault(cls: type[e.AnyplexError]) -> None:
+    assert type(error_from_rpc(failed(cls("no valid token")), "see")) is e.Internal
+
+
+@pytest.mark.parametrize("cls", [cls for cls in CLASSES if cls not in REFUSALS])
 def test_every_error_survives_the_way_to_a_caller(cls: type[e.AnyplexError]) -> None:
     error = cls("what was wrong", "node think", 2.5)
     found = error_from_rpc(failed(error), "see")
