@@ -11,7 +11,7 @@ from graph.errors import AnyplexError, Internal
 from graph.messages import DecodedText, DecodeEvent, DecodeFinished, FinishReason, SignalBlock, TokenLogprob
 from services.backbone.detokenizer import Detokenizer, StopScanner
 from services.backbone.engine import Job
-from services.backbone.sampling import logprobs_of, make_sampler
+from services.backbone.sampling import logprob_of, make_sampler
 from services.runtime.tensors import from_torch
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Answer:
         choice: Which of the n answers it is.
 
     Attributes:
+        produced_ids: Its tokens so far, those produced elsewhere too.
         last_id: The token to feed next.
         next_position: Its position.
         done: Whether it ended.
@@ -35,12 +36,12 @@ class Answer:
     def __init__(self, job: Job, choice: int) -> None:
         self.job = job
         self.choice = choice
+        self.produced_ids = list(job.produced_ids)
         self.last_id = 0
         self.next_position = 0
         self.done = False
         self.error: AnyplexError | None = None
         codec = job.backbone.codec
-        self._produced = len(job.produced_ids)
         self._sampler = make_sampler(job.sampling, choice, job.prompt_ids, job.produced_ids)
         visible = [i for i in job.produced_ids if i not in codec.control_ids]
         self._detokenizer = Detokenizer(codec.decode, visible)
@@ -55,11 +56,6 @@ class Answer:
         self._blocks = 0
         # What it spelt may have been the beginning of a stop string.
         self._scanner.push(self._text)
-
-    @property
-    def reads_states(self) -> bool:
-        """Whether it needs the hidden states of its positions."""
-        return bool(self.job.backbone.codec.signal_ids)
 
     @property
     def is_plain(self) -> bool:
@@ -82,17 +78,17 @@ class Answer:
             return []
         token = self._next_id(logits_V, likeliest)
         self.last_id = token
-        self._produced += 1
+        self.produced_ids.append(token)
         self._sampler.counts[token] += 1
         if token in self.job.backbone.stop_ids:
             return self._finish("stop", queue_s)
         self._pending_ids.append(token)
         if self.job.sampling.logprobs is not None:
-            self._pending_logprobs += logprobs_of(logits_V, token, self.job.sampling.logprobs)
+            self._pending_logprobs.append(logprob_of(logits_V, token, self.job.sampling.logprobs))
         events = self._see(token, state_D)
         if self._scanner.stopped:
             return events + self._finish("stop", queue_s)
-        if self._produced >= self.job.sampling.max_tokens:
+        if len(self.produced_ids) >= self.job.sampling.max_tokens:
             return events + self._finish("length", queue_s)
         return events
 
@@ -135,6 +131,7 @@ class Answer:
             embeddings,
             self._text,
             self.choice,
+            backbone.codec.signal_ids[self._signal],
         )
         if self._signal in self._wanted:
             self._wanted.remove(self._signal)
@@ -156,5 +153,5 @@ class Answer:
         if self._pending_ids:
             # Tokens that spell nothing by themselves: control tokens, half a character.
             events.append(DecodedText("", tuple(self._pending_ids), tuple(self._pending_logprobs), self.choice))
-        events.append(DecodeFinished(reason, self._produced, queue_s, self.choice))
+        events.append(DecodeFinished(reason, len(self.produced_ids), queue_s, self.choice))
         return events

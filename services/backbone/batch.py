@@ -92,11 +92,12 @@ class Batch:
     @torch.inference_mode()
     def add(self, answer: Answer, prompt: Prefilled) -> None:
         """Let an answer join, its prompt read and its first token chosen."""
+        longest = max([*self._lengths, prompt.n_tokens])
+        # First what may fail for want of memory: the others decode on as they were.
+        self._cache = _merged([c for c in (self._cache, prompt.cache) if c is not None], longest)
         answer.next_position = prompt.next_position
         self.answers.append(answer)
         self._lengths.append(prompt.n_tokens)
-        longest = max(self._lengths)
-        self._cache = _merged([c for c in (self._cache, prompt.cache) if c is not None], longest)
 
     @torch.inference_mode()
     def keep(self, wanted: list[bool]) -> None:
