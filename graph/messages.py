@@ -147,7 +147,10 @@ class Features:
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of what the backbone reads; exactly one of the first four is set (``text`` may be empty)."""
+    """A piece of what the backbone reads; exactly one of the first four is set (``text`` may be empty).
+
+    ``position_ids`` count from where the segment begins, one for each token; empty means as ``position_mode`` says.
+    """
 
     text: str | None = None
     token_ids: tuple[int, ...] | None = None
@@ -157,6 +160,7 @@ class Segment:
     token_type: Literal["language", "media"] = "language"
     position_mode: Literal["sequential", "shared"] = "sequential"
     content_hash: str = ""
+    position_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,10 +186,11 @@ class DecodeRequest:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """Natural logarithm of one token's probability."""
+    """Natural logarithm of one token's probability, and the likeliest tokens in its place, likeliest first."""
 
     token_id: int
     logprob: float
+    alternatives: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,6 +222,7 @@ class SignalBlock:
     input_embeddings: Tensor | None = None
     text_so_far: str = ""
     choice: int = 0
+    token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -325,6 +331,16 @@ class MediaFailed:
 
 
 @dataclass(frozen=True)
+class RegionsFound:
+    """Places in the ``media_index``-th medium of the request that the answer's text[start:end] points to."""
+
+    media_index: int
+    regions: tuple[Region, ...]
+    text_start: int = 0
+    text_end: int = 0
+
+
+@dataclass(frozen=True)
 class Usage:
     """What an answer cost, in tokens."""
 
@@ -357,5 +373,5 @@ class Event:
     """Something that happened to a request, with the node it comes from. ``Accepted`` is the gateway's own."""
 
     node: str
-    body: TextDelta | MediaStarted | MediaProgress | MediaChunk | MediaFailed | Finished
+    body: TextDelta | MediaStarted | MediaProgress | MediaChunk | MediaFailed | RegionsFound | Finished
     choice: int = 0

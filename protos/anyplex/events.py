@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from anyplex import errors
+from anyplex.media import Region
 from anyplex.v1 import gateway_pb2, types_pb2
 
 FinishReason = Literal["stop", "length", "interrupted", "unknown"]
@@ -20,10 +21,11 @@ _REASONS: dict[int, FinishReason] = {
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """Natural logarithm of one token's probability."""
+    """Natural logarithm of one token's probability, and the likeliest tokens in its place, likeliest first."""
 
     token_id: int
     logprob: float
+    alternatives: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,23 @@ class MediaFailed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RegionsFound(Event):
+    """Places in a medium of the request that the answer points to.
+
+    Attributes:
+        media_index: The medium: its number among all media of the request, from 0.
+        regions: The places.
+        text_start: First character of the answer's text that they belong to.
+        text_end: The one after the last; both 0: the whole answer.
+    """
+
+    media_index: int
+    regions: tuple[Region, ...]
+    text_start: int = 0
+    text_end: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished(Event):
     """The answer is complete; always last."""
 
@@ -145,13 +164,18 @@ def _accepted(message: gateway_pb2.Event) -> Event:
     )
 
 
+def _logprob(item: types_pb2.TokenLogprob) -> TokenLogprob:
+    alternatives = tuple(TokenLogprob(other.token_id, other.logprob) for other in item.alternatives)
+    return TokenLogprob(item.token_id, item.logprob, alternatives)
+
+
 def _text(message: gateway_pb2.Event) -> Event:
     return Text(
         sequence=message.sequence,
         node=message.node,
         choice=message.choice,
         text=message.text.text,
-        logprobs=tuple(TokenLogprob(item.token_id, item.logprob) for item in message.text.logprobs),
+        logprobs=tuple(map(_logprob, message.text.logprobs)),
     )
 
 
@@ -204,6 +228,19 @@ def _media_failed(message: gateway_pb2.Event) -> Event:
     )
 
 
+def _regions_found(message: gateway_pb2.Event) -> Event:
+    body = message.regions_found
+    return RegionsFound(
+        sequence=message.sequence,
+        node=message.node,
+        choice=message.choice,
+        media_index=body.media_index,
+        regions=tuple(Region(item.x1, item.y1, item.x2, item.y2, item.label) for item in body.regions),
+        text_start=body.text_start,
+        text_end=body.text_end,
+    )
+
+
 def _finished(message: gateway_pb2.Event) -> Event:
     body = message.finished
     return Finished(
@@ -223,5 +260,6 @@ _DECODERS: dict[str, Callable[[gateway_pb2.Event], Event]] = {
     "media_progress": _media_progress,
     "media_chunk": _media_chunk,
     "media_failed": _media_failed,
+    "regions_found": _regions_found,
     "finished": _finished,
 }

@@ -31,6 +31,8 @@ class Reply:
         failures: Media that did not come; the rest of the answer is whole.
         versions: Which version every slot ran.
         timings: When each node ran.
+        logprobs: Of the first answer, one for each token, if asked for.
+        regions: Places in the media of the request that the answers point to.
         elapsed_s: Time from sending the request to its last event, on this side of the wire.
     """
 
@@ -48,6 +50,7 @@ class Reply:
     elapsed_s: float
     first_text_s: float | None = None
     logprobs: tuple[events.TokenLogprob, ...] = ()
+    regions: tuple[events.RegionsFound, ...] = ()
 
     @property
     def images(self) -> list[MadeMedium]:
@@ -99,6 +102,7 @@ class ReplyBuilder:
         self._logprobs: list[events.TokenLogprob] = []
         self._making: dict[tuple[int, int], _Making] = {}
         self._failures: list[MediaFailure] = []
+        self._regions: list[events.RegionsFound] = []
 
     def add(self, event: events.Event) -> None:
         """Take in the next event."""
@@ -117,6 +121,8 @@ class ReplyBuilder:
             case events.MediaFailed():
                 failed = self._making.pop((event.choice, event.media_index), None)
                 self._failures.append(MediaFailure(failed.modality if failed else "", event.error, event.choice))
+            case events.RegionsFound():
+                self._regions.append(event)
             case events.Finished():
                 self._finished = event
 
@@ -143,6 +149,7 @@ class ReplyBuilder:
             elapsed_s=time.monotonic() - self._started,
             first_text_s=self._first_text_s,
             logprobs=tuple(self._logprobs),
+            regions=tuple(self._regions),
         )
 
     def _add_text(self, event: events.Text) -> None:

@@ -122,13 +122,11 @@ def draw(logits_V: torch.Tensor, sampling: Sampling, generator: torch.Generator)
     return int(ids_V[min(place, len(cumulated_V) - 1)])
 
 
-def logprobs_of(logits_V: torch.Tensor, token_id: int, alternatives: int) -> tuple[TokenLogprob, ...]:
-    """Return the log-probability of a token, then those of the likeliest ``alternatives``, before any penalty."""
+def logprob_of(logits_V: torch.Tensor, token_id: int, alternatives: int) -> TokenLogprob:
+    """Return the log-probability of a token with those of the likeliest ``alternatives``, before any penalty."""
     import torch
 
     logprobs_V = torch.log_softmax(logits_V.float(), dim=-1)
-    out = [TokenLogprob(token_id, float(logprobs_V[token_id]))]
-    if alternatives:
-        values, ids = logprobs_V.topk(min(alternatives, len(logprobs_V)))
-        out += [TokenLogprob(int(i), float(value)) for value, i in zip(values, ids, strict=True)]
-    return tuple(out)
+    values, ids = logprobs_V.topk(min(alternatives, len(logprobs_V)))
+    others = tuple(TokenLogprob(int(i), float(value)) for value, i in zip(values, ids, strict=True))
+    return TokenLogprob(token_id, float(logprobs_V[token_id]), others)

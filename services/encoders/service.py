@@ -103,6 +103,13 @@ class EncoderComponent(Component):
             output_width=model.feature_width,
             tokens_per_item=model.tokens_per_image,
             max_tokens_per_item=model.tokens_per_image,
+            token_counts={
+                modality: component_pb2.TokenCount(
+                    tokens_per_unit=model.tokens_per_image, unit="frame", max_units=MAX_VIDEO_FRAMES
+                )
+                for modality in self.modalities
+                if modality == "video"
+            },
             versions=self._resident.held(),
             dtype=convert.DTYPES[self.context.dtype],  # type: ignore[arg-type]
             queue_limit=self.context.queue_limit,

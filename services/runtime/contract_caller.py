@@ -24,7 +24,7 @@ from anyplex.v1 import (
 from graph import messages as m
 from graph.caller import Call
 from graph.errors import DeadlineExceeded, Internal
-from services.runtime import convert
+from services.runtime import convert, convert_nodes
 from services.runtime.interceptors import NODE, REQUEST_ID, TRACE_PARENT
 
 Answer = TypeVar("Answer")
@@ -103,10 +103,10 @@ class ContractCaller(ABC):
     async def condition(self, call: Call, block: m.SignalBlock) -> m.Conditioning:
         """Turn a signal block into conditioning."""
         request = output_projector_pb2.ConditionRequest(
-            version=convert.version_to_proto(call.version), block=convert.block_to_proto(block)
+            version=convert.version_to_proto(call.version), block=convert_nodes.block_to_proto(block)
         )
 
-        return convert.conditioning_from_proto(await self._unary(call, CONDITION, request))
+        return convert_nodes.conditioning_from_proto(await self._unary(call, CONDITION, request))
 
     async def decode(self, call: Call, request: m.DecodeRequest) -> AsyncIterator[m.DecodeEvent]:
         """Decode."""
@@ -114,15 +114,15 @@ class ContractCaller(ABC):
 
         async with contextlib.aclosing(self._stream(call, DECODE, message)) as stream:
             async for event in stream:
-                yield convert.decode_event_from_proto(event)
+                yield convert_nodes.decode_event_from_proto(event)
 
     async def render(self, call: Call, request: m.RenderRequest) -> AsyncIterator[m.RenderEvent]:
         """Make one medium."""
-        message = convert.render_to_proto(request, call.version)
+        message = convert_nodes.render_to_proto(request, call.version)
 
         async with contextlib.aclosing(self._stream(call, RENDER, message)) as stream:
             async for event in stream:
-                yield convert.render_event_from_proto(event)
+                yield convert_nodes.render_event_from_proto(event)
 
     async def release(self, request_id: str) -> None:
         """End the leases of a request wherever it left tensors."""

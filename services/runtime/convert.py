@@ -1,19 +1,14 @@
-"""Between protobuf messages and the dataclasses of ``graph.messages``: the only place where both are known."""
+"""Between protobuf messages and the dataclasses of ``graph.messages``: what is asked and answered.
+
+Only here and in ``convert_nodes`` are both known.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from anyplex.v1 import (
-    backbone_pb2,
-    component_pb2,
-    encoder_pb2,
-    gateway_pb2,
-    generator_pb2,
-    output_projector_pb2,
-    types_pb2,
-)
+from anyplex.v1 import backbone_pb2, component_pb2, encoder_pb2, gateway_pb2, types_pb2
 from graph import messages as m
 from graph.cards import CardInfo
 from graph.errors import InvalidRequest
@@ -59,6 +54,16 @@ def tensor_from_proto(tensor: types_pb2.Tensor) -> m.Tensor:
     return m.Tensor(DTYPE_NAMES.get(tensor.dtype, ""), tuple(tensor.shape), tuple(tensor.dims), data, ref)
 
 
+def region_to_proto(region: m.Region) -> types_pb2.Region:
+    """Convert a place in a medium."""
+    return types_pb2.Region(x1=region.x1, y1=region.y1, x2=region.x2, y2=region.y2, label=region.label)
+
+
+def region_from_proto(region: types_pb2.Region) -> m.Region:
+    """Convert a place in a medium."""
+    return m.Region(region.x1, region.y1, region.x2, region.y2, region.label)
+
+
 def media_to_proto(media: m.Media) -> types_pb2.Media:
     """Convert a medium."""
     out = types_pb2.Media(modality=media.modality, mime_type=media.mime_type, content_hash=media.content_hash)
@@ -68,8 +73,7 @@ def media_to_proto(media: m.Media) -> types_pb2.Media:
         out.handle = media.handle
     else:
         out.inline = media.data or b""
-    for r in media.regions:
-        out.regions.append(types_pb2.Region(x1=r.x1, y1=r.y1, x2=r.x2, y2=r.y2, label=r.label))
+    out.regions.extend(map(region_to_proto, media.regions))
     return out
 
 
@@ -83,7 +87,7 @@ def media_from_proto(media: types_pb2.Media) -> m.Media:
         handle=media.handle if source == "handle" else "",
         features=tensor_from_proto(media.features) if source == "features" else None,
         content_hash=media.content_hash,
-        regions=tuple(m.Region(r.x1, r.y1, r.x2, r.y2, r.label) for r in media.regions),
+        regions=tuple(map(region_from_proto, media.regions)),
     )
 
 
@@ -178,7 +182,9 @@ def features_from_proto(features: encoder_pb2.Features) -> m.Features:
 
 def segment_to_proto(segment: m.Segment) -> types_pb2.Segment:
     """Convert a segment."""
-    out = types_pb2.Segment(modality=segment.modality, content_hash=segment.content_hash)
+    out = types_pb2.Segment(
+        modality=segment.modality, content_hash=segment.content_hash, position_ids=segment.position_ids
+    )
     if segment.token_type == "media":
         out.token_type = types_pb2.TOKEN_TYPE_MEDIA
     if segment.position_mode == "shared":
@@ -206,6 +212,7 @@ def segment_from_proto(segment: types_pb2.Segment) -> m.Segment:
         token_type="media" if segment.token_type == types_pb2.TOKEN_TYPE_MEDIA else "language",
         position_mode="shared" if segment.position_mode == types_pb2.POSITION_MODE_SHARED else "sequential",
         content_hash=segment.content_hash,
+        position_ids=tuple(segment.position_ids),
     )
 
 
@@ -251,103 +258,12 @@ def decode_from_proto(request: backbone_pb2.DecodeRequest) -> m.DecodeRequest:
 
 def logprobs_to_proto(logprobs: Sequence[m.TokenLogprob]) -> list[types_pb2.TokenLogprob]:
     """Convert log-probabilities."""
-    return [types_pb2.TokenLogprob(token_id=item.token_id, logprob=item.logprob) for item in logprobs]
-
-
-def logprobs_from_proto(logprobs: Sequence[types_pb2.TokenLogprob]) -> tuple[m.TokenLogprob, ...]:
-    """Convert log-probabilities."""
-    return tuple(m.TokenLogprob(item.token_id, item.logprob) for item in logprobs)
-
-
-def block_to_proto(block: m.SignalBlock) -> backbone_pb2.SignalBlock:
-    """Convert a signal block."""
-    return backbone_pb2.SignalBlock(
-        block=block.block,
-        modality=block.modality,
-        hidden_states=tensor_to_proto(block.hidden_states),
-        input_embeddings=None if block.input_embeddings is None else tensor_to_proto(block.input_embeddings),
-        text_so_far=block.text_so_far,
-    )
-
-
-def block_from_proto(block: backbone_pb2.SignalBlock, choice: int = 0) -> m.SignalBlock:
-    """Convert a signal block."""
-    embeddings = tensor_from_proto(block.input_embeddings) if block.HasField("input_embeddings") else None
-    return m.SignalBlock(
-        block.block,
-        block.modality,
-        tensor_from_proto(block.hidden_states),
-        embeddings,
-        block.text_so_far,
-        choice,
-    )
-
-
-def decode_event_to_proto(event: m.DecodeEvent) -> backbone_pb2.DecodeResponse:
-    """Convert an event of a backbone."""
-    out = backbone_pb2.DecodeResponse(choice=event.choice)
-    if isinstance(event, m.DecodedText):
-        out.text.text = event.text
-        out.text.token_ids.extend(event.token_ids)
-        out.text.logprobs.extend(logprobs_to_proto(event.logprobs))
-    elif isinstance(event, m.SignalBlock):
-        out.signal.CopyFrom(block_to_proto(event))
-    elif isinstance(event, m.DecodeFinished):
-        out.finished.reason = REASONS[event.reason]  # type: ignore[assignment]
-        out.finished.completion_tokens = event.completion_tokens
-        out.finished.queue_s = event.queue_s
-    else:
-        out.started.prompt_tokens = event.prompt_tokens
-        out.started.media_tokens = event.media_tokens
-    return out
-
-
-def decode_event_from_proto(event: backbone_pb2.DecodeResponse) -> m.DecodeEvent:
-    """Convert an event of a backbone."""
-    match event.WhichOneof("event"):
-        case "text":
-            logprobs = logprobs_from_proto(event.text.logprobs)
-            return m.DecodedText(event.text.text, tuple(event.text.token_ids), logprobs, event.choice)
-        case "signal":
-            return block_from_proto(event.signal, event.choice)
-        case "finished":
-            finished = event.finished
-            reason = REASON_NAMES.get(finished.reason, "stop")
-            return m.DecodeFinished(reason, finished.completion_tokens, finished.queue_s, event.choice)
-        case _:
-            return m.DecodeStarted(event.started.prompt_tokens, event.started.media_tokens, event.choice)
-
-
-def conditioning_from_proto(response: output_projector_pb2.ConditionResponse) -> m.Conditioning:
-    """Convert conditioning."""
-    return m.Conditioning(
-        {name: tensor_from_proto(tensor) for name, tensor in response.conditioning.items()},
-        {name: tensor_from_proto(tensor) for name, tensor in response.negative.items()},
-    )
-
-
-def render_to_proto(request: m.RenderRequest, version: m.VersionRef) -> generator_pb2.RenderRequest:
-    """Convert a render request."""
-    return generator_pb2.RenderRequest(
-        version=version_to_proto(version),
-        conditioning={name: tensor_to_proto(t) for name, t in request.conditioning.positive.items()},
-        negative={name: tensor_to_proto(t) for name, t in request.conditioning.negative.items()},
-        parameters=parameters_to_proto(request.parameters),
-        seed=request.seed,
-        priority=request.priority,
-        references=map(media_to_proto, request.references),
-    )
-
-
-def render_event_from_proto(event: generator_pb2.RenderResponse) -> m.RenderEvent:
-    """Convert an event of a generator."""
-    match event.WhichOneof("event"):
-        case "progress":
-            return m.RenderProgress(event.progress.step, event.progress.steps, event.progress.preview)
-        case "chunk":
-            return m.RenderChunk(event.chunk.data, event.chunk.last)
-        case _:
-            return m.RenderStarted(event.started.mime_type)
+    return [
+        types_pb2.TokenLogprob(
+            token_id=item.token_id, logprob=item.logprob, alternatives=logprobs_to_proto(item.alternatives)
+        )
+        for item in logprobs
+    ]
 
 
 def event_to_proto(event: m.Event, sequence: int) -> gateway_pb2.Event:
@@ -372,6 +288,11 @@ def event_to_proto(event: m.Event, sequence: int) -> gateway_pb2.Event:
             out.media_chunk.last = last
         case m.MediaFailed(index, _):
             out.media_failed.media_index = index
+        case m.RegionsFound(index, regions, start, end):
+            out.regions_found.media_index = index
+            out.regions_found.regions.extend(map(region_to_proto, regions))
+            out.regions_found.text_start = start
+            out.regions_found.text_end = end
         case m.Finished(reason, usage, timings):
             out.finished.reason = REASONS[reason]  # type: ignore[assignment]
             out.finished.usage.prompt_tokens = usage.prompt_tokens

@@ -160,7 +160,7 @@ def test_a_tensor_of_a_producer_that_is_not_there_is_unavailable(
         {"items": [types_pb2.Media(modality="image", inline=b"x")] * 257},
         {"frames": -1},
         {"frames": 2**31 - 1},
-        {"window_adapters": [1]},
+        {"window_adapters": [encoder_pb2.WindowAdapters(indices=[1])]},
     ],
 )
 def test_encoders_refuse(cluster: Cluster, channels: dict[str, grpc.Channel], change: dict[str, Any]) -> None:

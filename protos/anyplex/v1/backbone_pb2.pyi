@@ -68,18 +68,20 @@ class DecodedText(_message.Message):
     def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., logprobs: _Optional[_Iterable[_Union[_types_pb2.TokenLogprob, _Mapping]]] = ...) -> None: ...
 
 class SignalBlock(_message.Message):
-    __slots__ = ("block", "modality", "hidden_states", "input_embeddings", "text_so_far")
+    __slots__ = ("block", "modality", "hidden_states", "input_embeddings", "text_so_far", "token_ids")
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     MODALITY_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
     INPUT_EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     TEXT_SO_FAR_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     block: int
     modality: str
     hidden_states: _types_pb2.Tensor
     input_embeddings: _types_pb2.Tensor
     text_so_far: str
-    def __init__(self, block: _Optional[int] = ..., modality: _Optional[str] = ..., hidden_states: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., input_embeddings: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., text_so_far: _Optional[str] = ...) -> None: ...
+    token_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, block: _Optional[int] = ..., modality: _Optional[str] = ..., hidden_states: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., input_embeddings: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., text_so_far: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DecodeFinished(_message.Message):
     __slots__ = ("reason", "completion_tokens", "queue_s")

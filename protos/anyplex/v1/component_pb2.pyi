@@ -18,7 +18,7 @@ class DescribeResponse(_message.Message):
     def __init__(self, card: _Optional[_Union[ContractCard, _Mapping]] = ...) -> None: ...
 
 class ContractCard(_message.Message):
-    __slots__ = ("contract", "kind", "type", "architecture", "modalities", "input_width", "output_width", "tokens_per_item", "max_tokens_per_item", "reads_prompt", "cross_memory", "signals", "tokenizer_fingerprint", "context_tokens", "versions", "dtype", "queue_limit", "adds_input_embeddings")
+    __slots__ = ("contract", "kind", "type", "architecture", "modalities", "input_width", "output_width", "tokens_per_item", "max_tokens_per_item", "reads_prompt", "cross_memory", "signals", "tokenizer_fingerprint", "context_tokens", "versions", "dtype", "queue_limit", "adds_input_embeddings", "token_counts")
     class SignalsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,13 @@ class ContractCard(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class TokenCountsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: TokenCount
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[TokenCount, _Mapping]] = ...) -> None: ...
     CONTRACT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +51,7 @@ class ContractCard(_message.Message):
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     QUEUE_LIMIT_FIELD_NUMBER: _ClassVar[int]
     ADDS_INPUT_EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_COUNTS_FIELD_NUMBER: _ClassVar[int]
     contract: str
     kind: str
     type: str
@@ -62,7 +70,20 @@ class ContractCard(_message.Message):
     dtype: _types_pb2.DataType
     queue_limit: int
     adds_input_embeddings: bool
-    def __init__(self, contract: _Optional[str] = ..., kind: _Optional[str] = ..., type: _Optional[str] = ..., architecture: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., input_width: _Optional[int] = ..., output_width: _Optional[int] = ..., tokens_per_item: _Optional[int] = ..., max_tokens_per_item: _Optional[int] = ..., reads_prompt: bool = ..., cross_memory: bool = ..., signals: _Optional[_Mapping[str, int]] = ..., tokenizer_fingerprint: _Optional[str] = ..., context_tokens: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[HeldVersion, _Mapping]]] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., queue_limit: _Optional[int] = ..., adds_input_embeddings: bool = ...) -> None: ...
+    token_counts: _containers.MessageMap[str, TokenCount]
+    def __init__(self, contract: _Optional[str] = ..., kind: _Optional[str] = ..., type: _Optional[str] = ..., architecture: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., input_width: _Optional[int] = ..., output_width: _Optional[int] = ..., tokens_per_item: _Optional[int] = ..., max_tokens_per_item: _Optional[int] = ..., reads_prompt: bool = ..., cross_memory: bool = ..., signals: _Optional[_Mapping[str, int]] = ..., tokenizer_fingerprint: _Optional[str] = ..., context_tokens: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[HeldVersion, _Mapping]]] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., queue_limit: _Optional[int] = ..., adds_input_embeddings: bool = ..., token_counts: _Optional[_Mapping[str, TokenCount]] = ...) -> None: ...
+
+class TokenCount(_message.Message):
+    __slots__ = ("fixed_tokens", "tokens_per_unit", "unit", "max_units")
+    FIXED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_UNIT_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    MAX_UNITS_FIELD_NUMBER: _ClassVar[int]
+    fixed_tokens: int
+    tokens_per_unit: int
+    unit: str
+    max_units: int
+    def __init__(self, fixed_tokens: _Optional[int] = ..., tokens_per_unit: _Optional[int] = ..., unit: _Optional[str] = ..., max_units: _Optional[int] = ...) -> None: ...
 
 class HeldVersion(_message.Message):
     __slots__ = ("version", "config_hash", "adapter")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from anyplex.v1 import types_pb2 as anyplex_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61nyplex/v1/encoder.proto\x12\nanyplex.v1\x1a\x16\x61nyplex/v1/types.proto\"\x83\x01\n\rEncodeRequest\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.anyplex.v1.VersionRef\x12 \n\x05items\x18\x02 \x03(\x0b\x32\x11.anyplex.v1.Media\x12\x0e\n\x06\x66rames\x18\x03 \x01(\x05\x12\x17\n\x0fwindow_adapters\x18\x04 \x03(\x05\"5\n\x0e\x45ncodeResponse\x12#\n\x05items\x18\x01 \x03(\x0b\x32\x14.anyplex.v1.Features\"U\n\x08\x46\x65\x61tures\x12\"\n\x06tensor\x18\x01 \x01(\x0b\x32\x12.anyplex.v1.Tensor\x12\x14\n\x0c\x63ontent_hash\x18\x02 \x01(\t\x12\x0f\n\x07times_s\x18\x03 \x03(\x02\x32Q\n\x0e\x45ncoderService\x12?\n\x06\x45ncode\x12\x19.anyplex.v1.EncodeRequest\x1a\x1a.anyplex.v1.EncodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61nyplex/v1/encoder.proto\x12\nanyplex.v1\x1a\x16\x61nyplex/v1/types.proto\"\x9f\x01\n\rEncodeRequest\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.anyplex.v1.VersionRef\x12 \n\x05items\x18\x02 \x03(\x0b\x32\x11.anyplex.v1.Media\x12\x0e\n\x06\x66rames\x18\x03 \x01(\x05\x12\x33\n\x0fwindow_adapters\x18\x04 \x03(\x0b\x32\x1a.anyplex.v1.WindowAdapters\"!\n\x0eWindowAdapters\x12\x0f\n\x07indices\x18\x01 \x03(\x05\"5\n\x0e\x45ncodeResponse\x12#\n\x05items\x18\x01 \x03(\x0b\x32\x14.anyplex.v1.Features\"U\n\x08\x46\x65\x61tures\x12\"\n\x06tensor\x18\x01 \x01(\x0b\x32\x12.anyplex.v1.Tensor\x12\x14\n\x0c\x63ontent_hash\x18\x02 \x01(\t\x12\x0f\n\x07times_s\x18\x03 \x03(\x02\x32Q\n\x0e\x45ncoderService\x12?\n\x06\x45ncode\x12\x19.anyplex.v1.EncodeRequest\x1a\x1a.anyplex.v1.EncodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,11 +33,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'anyplex.v1.encoder_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENCODEREQUEST']._serialized_start=65
-  _globals['_ENCODEREQUEST']._serialized_end=196
-  _globals['_ENCODERESPONSE']._serialized_start=198
-  _globals['_ENCODERESPONSE']._serialized_end=251
-  _globals['_FEATURES']._serialized_start=253
-  _globals['_FEATURES']._serialized_end=338
-  _globals['_ENCODERSERVICE']._serialized_start=340
-  _globals['_ENCODERSERVICE']._serialized_end=421
+  _globals['_ENCODEREQUEST']._serialized_end=224
+  _globals['_WINDOWADAPTERS']._serialized_start=226
+  _globals['_WINDOWADAPTERS']._serialized_end=259
+  _globals['_ENCODERESPONSE']._serialized_start=261
+  _globals['_ENCODERESPONSE']._serialized_end=314
+  _globals['_FEATURES']._serialized_start=316
+  _globals['_FEATURES']._serialized_end=401
+  _globals['_ENCODERSERVICE']._serialized_start=403
+  _globals['_ENCODERSERVICE']._serialized_end=484
 # @@protoc_insertion_point(module_scope)

@@ -16,8 +16,14 @@ class EncodeRequest(_message.Message):
     version: _types_pb2.VersionRef
     items: _containers.RepeatedCompositeFieldContainer[_types_pb2.Media]
     frames: int
-    window_adapters: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, version: _Optional[_Union[_types_pb2.VersionRef, _Mapping]] = ..., items: _Optional[_Iterable[_Union[_types_pb2.Media, _Mapping]]] = ..., frames: _Optional[int] = ..., window_adapters: _Optional[_Iterable[int]] = ...) -> None: ...
+    window_adapters: _containers.RepeatedCompositeFieldContainer[WindowAdapters]
+    def __init__(self, version: _Optional[_Union[_types_pb2.VersionRef, _Mapping]] = ..., items: _Optional[_Iterable[_Union[_types_pb2.Media, _Mapping]]] = ..., frames: _Optional[int] = ..., window_adapters: _Optional[_Iterable[_Union[WindowAdapters, _Mapping]]] = ...) -> None: ...
+
+class WindowAdapters(_message.Message):
+    __slots__ = ("indices",)
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, indices: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
     __slots__ = ("items",)

@@ -26,7 +26,7 @@ from anyplex.v1 import error_pb2 as anyplex_dot_v1_dot_error__pb2
 from anyplex.v1 import types_pb2 as anyplex_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61nyplex/v1/gateway.proto\x12\nanyplex.v1\x1a\x16\x61nyplex/v1/error.proto\x1a\x16\x61nyplex/v1/types.proto\"\xe2\x03\n\x0fGenerateRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\x12%\n\x08messages\x18\x02 \x03(\x0b\x32\x13.anyplex.v1.Message\x12\x0f\n\x07outputs\x18\x03 \x03(\t\x12&\n\x08sampling\x18\x04 \x01(\x0b\x32\x14.anyplex.v1.Sampling\x12J\n\x10media_parameters\x18\x05 \x03(\x0b\x32\x30.anyplex.v1.GenerateRequest.MediaParametersEntry\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x08 \x01(\t\x12H\n\x0fpinned_versions\x18\t \x03(\x0b\x32/.anyplex.v1.GenerateRequest.PinnedVersionsEntry\x1aS\n\x14MediaParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.anyplex.v1.MediaParameters:\x02\x38\x01\x1a\x35\n\x13PinnedVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x10GenerateResponse\x12 \n\x05\x65vent\x18\x01 \x01(\x0b\x32\x11.anyplex.v1.Event\"\x9c\x01\n\x0f\x43onverseRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.anyplex.v1.GenerateRequestH\x00\x12&\n\x07message\x18\x02 \x01(\x0b\x32\x13.anyplex.v1.MessageH\x00\x12*\n\tinterrupt\x18\x03 \x01(\x0b\x32\x15.anyplex.v1.InterruptH\x00\x42\x08\n\x06\x61\x63tion\"\x0b\n\tInterrupt\"B\n\x10\x43onverseResponse\x12\x0c\n\x04turn\x18\x01 \x01(\x05\x12 \n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.anyplex.v1.Event\"\x83\x03\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06\x63hoice\x18\x03 \x01(\x05\x12(\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x0b\x32\x14.anyplex.v1.AcceptedH\x00\x12%\n\x04text\x18\x05 \x01(\x0b\x32\x15.anyplex.v1.TextDeltaH\x00\x12\x31\n\rmedia_started\x18\x06 \x01(\x0b\x32\x18.anyplex.v1.MediaStartedH\x00\x12\x33\n\x0emedia_progress\x18\x07 \x01(\x0b\x32\x19.anyplex.v1.MediaProgressH\x00\x12-\n\x0bmedia_chunk\x18\x08 \x01(\x0b\x32\x16.anyplex.v1.MediaChunkH\x00\x12/\n\x0cmedia_failed\x18\t \x01(\x0b\x32\x17.anyplex.v1.MediaFailedH\x00\x12(\n\x08\x66inished\x18\n \x01(\x0b\x32\x14.anyplex.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"h\n\x08\x41\x63\x63\x65pted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x08versions\x18\x02 \x01(\x0b\x32\x16.anyplex.v1.VersionSet\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x10\n\x08repinned\x18\x04 \x01(\x08\"E\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12*\n\x08logprobs\x18\x02 \x03(\x0b\x32\x18.anyplex.v1.TokenLogprob\"H\n\x0cMediaStarted\x12\x13\n\x0bmedia_index\x18\x01 \x01(\x05\x12\x10\n\x08modality\x18\x02 \x01(\t\x12\x11\n\tmime_type\x18\x03 \x01(\t\"R\n\rMediaProgress\x12\x13\n\x0bmedia_index\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05steps\x18\x03 \x01(\x05\x12\x0f\n\x07preview\x18\x04 \x01(\x0c\"M\n\nMediaChunk\x12\x13\n\x0bmedia_index\x18\x01 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x0e\n\x06handle\x18\x04 \x01(\t\"J\n\x0bMediaFailed\x12\x13\n\x0bmedia_index\x18\x01 \x01(\x05\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.anyplex.v1.ErrorDetail\"\x7f\n\x08\x46inished\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.anyplex.v1.FinishReason\x12 \n\x05usage\x18\x02 \x01(\x0b\x32\x11.anyplex.v1.Usage\x12\'\n\x07timings\x18\x03 \x03(\x0b\x32\x16.anyplex.v1.NodeTiming\"K\n\nNodeTiming\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07start_s\x18\x02 \x01(\x01\x12\x0f\n\x07\x66irst_s\x18\x03 \x01(\x01\x12\r\n\x05\x65nd_s\x18\x04 \x01(\x01\"\x14\n\x12ListSystemsRequest\"Y\n\x13ListSystemsResponse\x12*\n\x07systems\x18\x01 \x03(\x0b\x32\x19.anyplex.v1.SystemSummary\x12\x16\n\x0e\x64\x65\x66\x61ult_system\x18\x02 \x01(\t\"\x87\x01\n\rSystemSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06inputs\x18\x03 \x03(\t\x12\x0f\n\x07outputs\x18\x04 \x03(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12(\n\x08versions\x18\x06 \x01(\x0b\x32\x16.anyplex.v1.VersionSet\"\'\n\x15\x44\x65scribeSystemRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\"\x94\x01\n\x16\x44\x65scribeSystemResponse\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.anyplex.v1.SystemSummary\x12*\n\x05nodes\x18\x02 \x03(\x0b\x32\x1b.anyplex.v1.NodeDescription\x12\"\n\x06limits\x18\x03 \x01(\x0b\x32\x12.anyplex.v1.Limits\"\x80\x01\n\x0fNodeDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x10\n\x08modality\x18\x04 \x01(\t\x12\x0c\n\x04\x66rom\x18\x05 \x03(\t\x12\x11\n\tcomponent\x18\x06 \x01(\t\x12\x10\n\x08replicas\x18\x07 \x01(\x05\"o\n\x06Limits\x12\x1a\n\x12inline_media_bytes\x18\x01 \x01(\x03\x12\x14\n\x0cupload_bytes\x18\x02 \x01(\x03\x12\x10\n\x08messages\x18\x03 \x01(\x05\x12\r\n\x05parts\x18\x04 \x01(\x05\x12\x12\n\ndeadline_s\x18\x05 \x01(\x01\x32\xcd\x02\n\x0eGatewayService\x12G\n\x08Generate\x12\x1b.anyplex.v1.GenerateRequest\x1a\x1c.anyplex.v1.GenerateResponse0\x01\x12I\n\x08\x43onverse\x12\x1b.anyplex.v1.ConverseRequest\x1a\x1c.anyplex.v1.ConverseResponse(\x01\x30\x01\x12N\n\x0bListSystems\x12\x1e.anyplex.v1.ListSystemsRequest\x1a\x1f.anyplex.v1.ListSystemsResponse\x12W\n\x0e\x44\x65scribeSystem\x12!.anyplex.v1.DescribeSystemRequest\x1a\".anyplex.v1.DescribeSystemResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61nyplex/v1/gateway.proto\x12\nanyplex.v1\x1a\x16\x61nyplex/v1/error.proto\x1a\x16\x61nyplex/v1/types.proto\"\xe2\x03\n\x0fGenerateRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\x12%\n\x08messages\x18\x02 \x03(\x0b\x32\x13.anyplex.v1.Message\x12\x0f\n\x07outputs\x18\x03 \x03(\t\x12&\n\x08sampling\x18\x04 \x01(\x0b\x32\x14.anyplex.v1.Sampling\x12J\n\x10media_parameters\x18\x05 \x03(\x0b\x32\x30.anyplex.v1.GenerateRequest.MediaParametersEntry\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x08 \x01(\t\x12H\n\x0fpinned_versions\x18\t \x03(\x0b\x32/.anyplex.v1.GenerateRequest.PinnedVersionsEntry\x1aS\n\x14MediaParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.anyplex.v1.MediaParameters:\x02\x38\x01\x1a\x35\n\x13PinnedVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x10GenerateResponse\x12 \n\x05\x65vent\x18\x01 \x01(\x0b\x32\x11.anyplex.v1.Event\"\x9c\x01\n\x0f\x43onverseRequest\x12+\n\x04open\x18\x01 \x01(\x0b\x32\x1b.anyplex.v1.GenerateRequestH\x00\x12&\n\x07message\x18\x02 \x01(\x0b\x32\x13.anyplex.v1.MessageH\x00\x12*\n\tinterrupt\x18\x03 \x01(\x0b\x32\x15.anyplex.v1.InterruptH\x00\x42\x08\n\x06\x61\x63tion\"\x0b\n\tInterrupt\"B\n\x10\x43onverseResponse\x12\x0c\n\x04turn\x18\x01 \x01(\x05\x12 \n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.anyplex.v1.Event\"\xb6\x03\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0e\n\x06\x63hoice\x18\x03 \x01(\x05\x12(\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x0b\x32\x14.anyplex.v1.AcceptedH\x00\x12%\n\x04text\x18\x05 \x01(\x0b\x32\x15.anyplex.v1.TextDeltaH\x00\x12\x31\n\rmedia_started\x18\x06 \x01(\x0b\x32\x18.anyplex.v1.MediaStartedH\x00\x12\x33\n\x0emedia_progress\x18\x07 \x01(\x0b\x32\x19.anyplex.v1.MediaProgressH\x00\x12-\n\x0bmedia_chunk\x18\x08 \x01(\x0b\x32\x16.anyplex.v1.MediaChunkH\x00\x12/\n\x0cmedia_failed\x18\t \x01(\x0b\x32\x17.anyplex.v1.MediaFailedH\x00\x12(\n\x08\x66inished\x18\n \x01(\x0b\x32\x14.anyplex.v1.FinishedH\x00\x12\x31\n\rregions_found\x18\x0b \x01(\x0b\x32\x18.anyplex.v1.RegionsFoundH\x00\x42\x07\n\x05\x65vent\"h\n\x08\x41\x63\x63\x65pted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x08versions\x18\x02 \x01(\x0b\x32\x16.anyplex.v1.VersionSet\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x10\n\x08repinned\x18\x04 \x01(\x08\"E\n\tTextDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12*\n\x08logprobs\x18\x02 \x03(\x0b\x32\x18.anyplex.v1.TokenLogprob\"H\n\x0cMediaStarted\x12\x13\n\x0bmedia_index\x18\x01 \x01(\x05\x12\x10\n\x08modality\x18\x02 \x01(\t\x12\x11\n\tmime_type\x18\x03 \x01(\t\"R\n\rMediaProgress\x12\x13\n\x0bmedia_index\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05steps\x18\x03 \x01(\x05\x12\x0f\n\x07preview\x18\x04 \x01(\x0c\"M\n\nMediaChunk\x12\x13\n\x0bmedia_index\x18\x01 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x0e\n\x06handle\x18\x04 \x01(\t\"J\n\x0bMediaFailed\x12\x13\n\x0bmedia_index\x18\x01 \x01(\x05\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.anyplex.v1.ErrorDetail\"\x7f\n\x08\x46inished\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.anyplex.v1.FinishReason\x12 \n\x05usage\x18\x02 \x01(\x0b\x32\x11.anyplex.v1.Usage\x12\'\n\x07timings\x18\x03 \x03(\x0b\x32\x16.anyplex.v1.NodeTiming\"K\n\nNodeTiming\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07start_s\x18\x02 \x01(\x01\x12\x0f\n\x07\x66irst_s\x18\x03 \x01(\x01\x12\r\n\x05\x65nd_s\x18\x04 \x01(\x01\"\x14\n\x12ListSystemsRequest\"Y\n\x13ListSystemsResponse\x12*\n\x07systems\x18\x01 \x03(\x0b\x32\x19.anyplex.v1.SystemSummary\x12\x16\n\x0e\x64\x65\x66\x61ult_system\x18\x02 \x01(\t\"\x87\x01\n\rSystemSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06inputs\x18\x03 \x03(\t\x12\x0f\n\x07outputs\x18\x04 \x03(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12(\n\x08versions\x18\x06 \x01(\x0b\x32\x16.anyplex.v1.VersionSet\"\'\n\x15\x44\x65scribeSystemRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\"\x94\x01\n\x16\x44\x65scribeSystemResponse\x12*\n\x07summary\x18\x01 \x01(\x0b\x32\x19.anyplex.v1.SystemSummary\x12*\n\x05nodes\x18\x02 \x03(\x0b\x32\x1b.anyplex.v1.NodeDescription\x12\"\n\x06limits\x18\x03 \x01(\x0b\x32\x12.anyplex.v1.Limits\"\x80\x01\n\x0fNodeDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x10\n\x08modality\x18\x04 \x01(\t\x12\x0c\n\x04\x66rom\x18\x05 \x03(\t\x12\x11\n\tcomponent\x18\x06 \x01(\t\x12\x10\n\x08replicas\x18\x07 \x01(\x05\"o\n\x06Limits\x12\x1a\n\x12inline_media_bytes\x18\x01 \x01(\x03\x12\x14\n\x0cupload_bytes\x18\x02 \x01(\x03\x12\x10\n\x08messages\x18\x03 \x01(\x05\x12\r\n\x05parts\x18\x04 \x01(\x05\x12\x12\n\ndeadline_s\x18\x05 \x01(\x01\x32\xcd\x02\n\x0eGatewayService\x12G\n\x08Generate\x12\x1b.anyplex.v1.GenerateRequest\x1a\x1c.anyplex.v1.GenerateResponse0\x01\x12I\n\x08\x43onverse\x12\x1b.anyplex.v1.ConverseRequest\x1a\x1c.anyplex.v1.ConverseResponse(\x01\x30\x01\x12N\n\x0bListSystems\x12\x1e.anyplex.v1.ListSystemsRequest\x1a\x1f.anyplex.v1.ListSystemsResponse\x12W\n\x0e\x44\x65scribeSystem\x12!.anyplex.v1.DescribeSystemRequest\x1a\".anyplex.v1.DescribeSystemResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,37 +52,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONVERSERESPONSE']._serialized_start=799
   _globals['_CONVERSERESPONSE']._serialized_end=865
   _globals['_EVENT']._serialized_start=868
-  _globals['_EVENT']._serialized_end=1255
-  _globals['_ACCEPTED']._serialized_start=1257
-  _globals['_ACCEPTED']._serialized_end=1361
-  _globals['_TEXTDELTA']._serialized_start=1363
-  _globals['_TEXTDELTA']._serialized_end=1432
-  _globals['_MEDIASTARTED']._serialized_start=1434
-  _globals['_MEDIASTARTED']._serialized_end=1506
-  _globals['_MEDIAPROGRESS']._serialized_start=1508
-  _globals['_MEDIAPROGRESS']._serialized_end=1590
-  _globals['_MEDIACHUNK']._serialized_start=1592
-  _globals['_MEDIACHUNK']._serialized_end=1669
-  _globals['_MEDIAFAILED']._serialized_start=1671
-  _globals['_MEDIAFAILED']._serialized_end=1745
-  _globals['_FINISHED']._serialized_start=1747
-  _globals['_FINISHED']._serialized_end=1874
-  _globals['_NODETIMING']._serialized_start=1876
-  _globals['_NODETIMING']._serialized_end=1951
-  _globals['_LISTSYSTEMSREQUEST']._serialized_start=1953
-  _globals['_LISTSYSTEMSREQUEST']._serialized_end=1973
-  _globals['_LISTSYSTEMSRESPONSE']._serialized_start=1975
-  _globals['_LISTSYSTEMSRESPONSE']._serialized_end=2064
-  _globals['_SYSTEMSUMMARY']._serialized_start=2067
-  _globals['_SYSTEMSUMMARY']._serialized_end=2202
-  _globals['_DESCRIBESYSTEMREQUEST']._serialized_start=2204
-  _globals['_DESCRIBESYSTEMREQUEST']._serialized_end=2243
-  _globals['_DESCRIBESYSTEMRESPONSE']._serialized_start=2246
-  _globals['_DESCRIBESYSTEMRESPONSE']._serialized_end=2394
-  _globals['_NODEDESCRIPTION']._serialized_start=2397
-  _globals['_NODEDESCRIPTION']._serialized_end=2525
-  _globals['_LIMITS']._serialized_start=2527
-  _globals['_LIMITS']._serialized_end=2638
-  _globals['_GATEWAYSERVICE']._serialized_start=2641
-  _globals['_GATEWAYSERVICE']._serialized_end=2974
+  _globals['_EVENT']._serialized_end=1306
+  _globals['_ACCEPTED']._serialized_start=1308
+  _globals['_ACCEPTED']._serialized_end=1412
+  _globals['_TEXTDELTA']._serialized_start=1414
+  _globals['_TEXTDELTA']._serialized_end=1483
+  _globals['_MEDIASTARTED']._serialized_start=1485
+  _globals['_MEDIASTARTED']._serialized_end=1557
+  _globals['_MEDIAPROGRESS']._serialized_start=1559
+  _globals['_MEDIAPROGRESS']._serialized_end=1641
+  _globals['_MEDIACHUNK']._serialized_start=1643
+  _globals['_MEDIACHUNK']._serialized_end=1720
+  _globals['_MEDIAFAILED']._serialized_start=1722
+  _globals['_MEDIAFAILED']._serialized_end=1796
+  _globals['_FINISHED']._serialized_start=1798
+  _globals['_FINISHED']._serialized_end=1925
+  _globals['_NODETIMING']._serialized_start=1927
+  _globals['_NODETIMING']._serialized_end=2002
+  _globals['_LISTSYSTEMSREQUEST']._serialized_start=2004
+  _globals['_LISTSYSTEMSREQUEST']._serialized_end=2024
+  _globals['_LISTSYSTEMSRESPONSE']._serialized_start=2026
+  _globals['_LISTSYSTEMSRESPONSE']._serialized_end=2115
+  _globals['_SYSTEMSUMMARY']._serialized_start=2118
+  _globals['_SYSTEMSUMMARY']._serialized_end=2253
+  _globals['_DESCRIBESYSTEMREQUEST']._serialized_start=2255
+  _globals['_DESCRIBESYSTEMREQUEST']._serialized_end=2294
+  _globals['_DESCRIBESYSTEMRESPONSE']._serialized_start=2297
+  _globals['_DESCRIBESYSTEMRESPONSE']._serialized_end=2445
+  _globals['_NODEDESCRIPTION']._serialized_start=2448
+  _globals['_NODEDESCRIPTION']._serialized_end=2576
+  _globals['_LIMITS']._serialized_start=2578
+  _globals['_LIMITS']._serialized_end=2689
+  _globals['_GATEWAYSERVICE']._serialized_start=2692
+  _globals['_GATEWAYSERVICE']._serialized_end=3025
 # @@protoc_insertion_point(module_scope)

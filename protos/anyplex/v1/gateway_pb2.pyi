@@ -73,7 +73,7 @@ class ConverseResponse(_message.Message):
     def __init__(self, turn: _Optional[int] = ..., event: _Optional[_Union[Event, _Mapping]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("sequence", "node", "choice", "accepted", "text", "media_started", "media_progress", "media_chunk", "media_failed", "finished")
+    __slots__ = ("sequence", "node", "choice", "accepted", "text", "media_started", "media_progress", "media_chunk", "media_failed", "finished", "regions_found")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     CHOICE_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +84,7 @@ class Event(_message.Message):
     MEDIA_CHUNK_FIELD_NUMBER: _ClassVar[int]
     MEDIA_FAILED_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
+    REGIONS_FOUND_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     node: str
     choice: int
@@ -94,7 +95,8 @@ class Event(_message.Message):
     media_chunk: MediaChunk
     media_failed: MediaFailed
     finished: Finished
-    def __init__(self, sequence: _Optional[int] = ..., node: _Optional[str] = ..., choice: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., text: _Optional[_Union[TextDelta, _Mapping]] = ..., media_started: _Optional[_Union[MediaStarted, _Mapping]] = ..., media_progress: _Optional[_Union[MediaProgress, _Mapping]] = ..., media_chunk: _Optional[_Union[MediaChunk, _Mapping]] = ..., media_failed: _Optional[_Union[MediaFailed, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ...) -> None: ...
+    regions_found: _types_pb2.RegionsFound
+    def __init__(self, sequence: _Optional[int] = ..., node: _Optional[str] = ..., choice: _Optional[int] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., text: _Optional[_Union[TextDelta, _Mapping]] = ..., media_started: _Optional[_Union[MediaStarted, _Mapping]] = ..., media_progress: _Optional[_Union[MediaProgress, _Mapping]] = ..., media_chunk: _Optional[_Union[MediaChunk, _Mapping]] = ..., media_failed: _Optional[_Union[MediaFailed, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., regions_found: _Optional[_Union[_types_pb2.RegionsFound, _Mapping]] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("request_id", "versions", "seed", "repinned")

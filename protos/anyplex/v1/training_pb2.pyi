@@ -124,20 +124,24 @@ class ResumeJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
 
 class GiveFeedbackRequest(_message.Message):
-    __slots__ = ("request_id", "rating", "better_than", "critique", "correction", "idempotency_key")
+    __slots__ = ("request_id", "rating", "better_than", "critique", "correction", "idempotency_key", "choice", "worse_choice")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RATING_FIELD_NUMBER: _ClassVar[int]
     BETTER_THAN_FIELD_NUMBER: _ClassVar[int]
     CRITIQUE_FIELD_NUMBER: _ClassVar[int]
     CORRECTION_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    WORSE_CHOICE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     rating: float
     better_than: str
     critique: str
     correction: _types_pb2.Message
     idempotency_key: str
-    def __init__(self, request_id: _Optional[str] = ..., rating: _Optional[float] = ..., better_than: _Optional[str] = ..., critique: _Optional[str] = ..., correction: _Optional[_Union[_types_pb2.Message, _Mapping]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    choice: int
+    worse_choice: int
+    def __init__(self, request_id: _Optional[str] = ..., rating: _Optional[float] = ..., better_than: _Optional[str] = ..., critique: _Optional[str] = ..., correction: _Optional[_Union[_types_pb2.Message, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., choice: _Optional[int] = ..., worse_choice: _Optional[int] = ...) -> None: ...
 
 class GiveFeedbackResponse(_message.Message):
     __slots__ = ("feedback_id",)

@@ -147,7 +147,7 @@ class TokenIds(_message.Message):
     def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Segment(_message.Message):
-    __slots__ = ("text", "token_ids", "embeddings", "cross_memory", "modality", "token_type", "position_mode", "content_hash")
+    __slots__ = ("text", "token_ids", "embeddings", "cross_memory", "modality", "token_type", "position_mode", "content_hash", "position_ids")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
@@ -156,6 +156,7 @@ class Segment(_message.Message):
     TOKEN_TYPE_FIELD_NUMBER: _ClassVar[int]
     POSITION_MODE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_HASH_FIELD_NUMBER: _ClassVar[int]
+    POSITION_IDS_FIELD_NUMBER: _ClassVar[int]
     text: str
     token_ids: TokenIds
     embeddings: Tensor
@@ -164,7 +165,8 @@ class Segment(_message.Message):
     token_type: TokenType
     position_mode: PositionMode
     content_hash: str
-    def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., embeddings: _Optional[_Union[Tensor, _Mapping]] = ..., cross_memory: _Optional[_Union[Tensor, _Mapping]] = ..., modality: _Optional[str] = ..., token_type: _Optional[_Union[TokenType, str]] = ..., position_mode: _Optional[_Union[PositionMode, str]] = ..., content_hash: _Optional[str] = ...) -> None: ...
+    position_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., embeddings: _Optional[_Union[Tensor, _Mapping]] = ..., cross_memory: _Optional[_Union[Tensor, _Mapping]] = ..., modality: _Optional[str] = ..., token_type: _Optional[_Union[TokenType, str]] = ..., position_mode: _Optional[_Union[PositionMode, str]] = ..., content_hash: _Optional[str] = ..., position_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class VersionRef(_message.Message):
     __slots__ = ("version", "adapter")
@@ -236,12 +238,26 @@ class MediaParameters(_message.Message):
     def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., frames: _Optional[int] = ..., seconds: _Optional[float] = ..., mime_type: _Optional[str] = ..., preview_every_steps: _Optional[int] = ...) -> None: ...
 
 class TokenLogprob(_message.Message):
-    __slots__ = ("token_id", "logprob")
+    __slots__ = ("token_id", "logprob", "alternatives")
     TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
     LOGPROB_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     token_id: int
     logprob: float
-    def __init__(self, token_id: _Optional[int] = ..., logprob: _Optional[float] = ...) -> None: ...
+    alternatives: _containers.RepeatedCompositeFieldContainer[TokenLogprob]
+    def __init__(self, token_id: _Optional[int] = ..., logprob: _Optional[float] = ..., alternatives: _Optional[_Iterable[_Union[TokenLogprob, _Mapping]]] = ...) -> None: ...
+
+class RegionsFound(_message.Message):
+    __slots__ = ("media_index", "regions", "text_start", "text_end")
+    MEDIA_INDEX_FIELD_NUMBER: _ClassVar[int]
+    REGIONS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_START_FIELD_NUMBER: _ClassVar[int]
+    TEXT_END_FIELD_NUMBER: _ClassVar[int]
+    media_index: int
+    regions: _containers.RepeatedCompositeFieldContainer[Region]
+    text_start: int
+    text_end: int
+    def __init__(self, media_index: _Optional[int] = ..., regions: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., text_start: _Optional[int] = ..., text_end: _Optional[int] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_tokens", "completion_tokens", "media_tokens")

@@ -71,7 +71,8 @@ async def test_penalties_and_logprobs_do_not_depend_on_company(plain: LoadedBack
     together, *_ = await asyncio.gather(*(run_job(engine, one) for one in (job, *others)))
     assert together.ids == alone.ids
     texts = [event for event in alone.events if isinstance(event, m.DecodedText)]
-    assert all(len(event.logprobs) == 3 * len(event.token_ids) for event in texts)
+    assert all(tuple(item.token_id for item in event.logprobs) == event.token_ids for event in texts)
+    assert all(len(item.alternatives) == 2 for event in texts for item in event.logprobs)
     likeliest = make_job(plain, PROMPT, max_tokens=20)
     assert (await run_job(engine, likeliest)).ids != alone.ids
 
@@ -242,6 +243,7 @@ async def test_signal_blocks_carry_the_states_before_their_tokens(
     assert blocks[0].input_embeddings is not None
     torch.testing.assert_close(to_torch(blocks[0].input_embeddings), llama.embed(ids))
     assert blocks[0].modality == "image"
+    assert blocks[0].token_ids == ids
     assert "<|" not in outcome.text.get(0, "")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from graph.messages import Sampling
-from services.backbone.sampling import choice_seed, draw, logprobs_of, make_sampler, penalized
+from services.backbone.sampling import choice_seed, draw, logprob_of, make_sampler, penalized
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, -1.0, -3.0])
 
@@ -74,9 +74,10 @@ def test_every_seed_of_the_contract_is_a_seed(seed: int) -> None:
 
 
 def test_logprobs_are_those_of_the_model() -> None:
-    found = logprobs_of(LOGITS, 2, 2)
+    found = logprob_of(LOGITS, 2, 2)
     expected = torch.log_softmax(LOGITS, -1)
-    assert [item.token_id for item in found] == [2, 0, 1]
-    assert [item.logprob for item in found] == pytest.approx([expected[i].item() for i in (2, 0, 1)])
-    assert len(logprobs_of(LOGITS, 2, 0)) == 1
-    assert len(logprobs_of(LOGITS, 2, 20)) == 6
+    assert (found.token_id, found.logprob) == (2, pytest.approx(expected[2].item()))
+    assert [item.token_id for item in found.alternatives] == [0, 1]
+    assert [item.logprob for item in found.alternatives] == pytest.approx([expected[i].item() for i in (0, 1)])
+    assert logprob_of(LOGITS, 2, 0).alternatives == ()
+    assert len(logprob_of(LOGITS, 2, 20).alternatives) == 5

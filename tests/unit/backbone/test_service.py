@@ -99,6 +99,11 @@ async def test_cross_attention_is_unimplemented(backbone: BackboneComponent) -> 
         await run(backbone, ask(memory))
 
 
+async def test_positions_of_the_caller_are_unimplemented(backbone: BackboneComponent) -> None:
+    with pytest.raises(Unimplemented, match=r"turns\[0\].segments\[0\].position_ids"):
+        await run(backbone, ask(m.Segment(text="hello", position_ids=(0, 0))))
+
+
 async def test_ids_may_not_stand_for_media(backbone: BackboneComponent) -> None:
     media_id = backbone._resident.any().codec.media_id
     with pytest.raises(InvalidRequest, match="stands for media"):

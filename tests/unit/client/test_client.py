@@ -280,6 +280,29 @@ def test_media_come_with_the_answer(client: Client, gateway: FakeGateway, tmp_pa
     assert fake.said(gateway.requests[-1].messages[0]) == "Here:  <image:h1>"
 
 
+def test_tokens_have_their_own_alternatives_and_answers_point_to_regions(client: Client, gateway: FakeGateway) -> None:
+    def logprob(token_id: int, *others: int) -> types_pb2.TokenLogprob:
+        alternatives = [types_pb2.TokenLogprob(token_id=other, logprob=-1.0) for other in others]
+        return types_pb2.TokenLogprob(token_id=token_id, logprob=-0.5, alternatives=alternatives)
+
+    async def points(request: gateway_pb2.GenerateRequest, context: fake.Context) -> AsyncIterator[gateway_pb2.Event]:
+        yield fake.accepted(request)
+        delta = gateway_pb2.TextDelta(text="a cat", logprobs=[logprob(1, 1, 2), logprob(3, 4, 3)])
+        yield gateway_pb2.Event(node="think", text=delta)
+        regions = [types_pb2.Region(x1=0.25, y1=0.25, x2=0.5, y2=1.0, label="cat")]
+        found = types_pb2.RegionsFound(media_index=0, regions=regions, text_start=2, text_end=5)
+        yield gateway_pb2.Event(node="ground", regions_found=found)
+        yield fake.finished()
+
+    gateway.scripts = [points]
+    reply = client.generate("x", logprobs=2)
+    assert [item.token_id for item in reply.logprobs] == [1, 3]
+    assert [[other.token_id for other in item.alternatives] for item in reply.logprobs] == [[1, 2], [4, 3]]
+    (found,) = reply.regions
+    assert found.regions == (anyplex.Region(0.25, 0.25, 0.5, 1.0, "cat"),)
+    assert (found.node, found.media_index, reply.text[found.text_start : found.text_end]) == ("ground", 0, "cat")
+
+
 def test_several_answers(client: Client, gateway: FakeGateway) -> None:
     async def two(request: gateway_pb2.GenerateRequest, context: fake.Context) -> AsyncIterator[gateway_pb2.Event]:
         yield fake.accepted(request)

@@ -81,9 +81,11 @@ async def test_frames_of_a_video(store: ArtifactStore) -> None:
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=250)
     async with started(make_component(store, Held(tiny.clip_vision(store)))) as encoder:
         (found,) = await encoder.encode(ANY, [m.Media("video", data=buffer.getvalue())], 3, "lease")
+        count = encoder.card().token_counts["video"]
     assert found.tensor.shape == (3, 16, tiny.FEATURE_WIDTH)
     assert found.tensor.dims == ("frames", "tokens", "width")
     assert found.times_s == (0.0, 1.0, 2.0)
+    assert (count.unit, count.fixed_tokens + 3 * count.tokens_per_unit) == ("frame", 3 * 16)
 
 
 async def test_bfloat16(store: ArtifactStore) -> None:
