@@ -19,7 +19,7 @@ from services.runtime.settings import RuntimeSettings
 GATEWAY_APP = "gateway"
 HEALTH_PERIOD_S = 2.0
 HEALTH_TIMEOUT_S = 6.0
-LOOK_BACK_S = 1.0
+LOOK_BACK_S = 2.0
 
 
 def component_spec(plan: ComponentPlan, store_paths: tuple[str, ...]) -> ComponentSpec:

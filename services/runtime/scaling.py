@@ -8,6 +8,7 @@ from typing import Any
 from services.runtime.component import Load
 
 IN_USE = 0.01
+SPARE = 0.7
 
 
 def ongoing_of(context: Any) -> float:  # noqa: ANN401 - Ray's context is not typed
@@ -45,7 +46,11 @@ class OngoingPolicy:
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401
         """Return the number of replicas wanted, and the policy's state."""
-        wanted = math.ceil(ongoing_of(context) / self.target_ongoing)
+        ongoing, current = ongoing_of(context), context.target_num_replicas
+        wanted = math.ceil(ongoing / self.target_ongoing)
+        if wanted < current:
+            # Fewer only where they would have room to spare: load that hovers about the target must not flap.
+            wanted = min(current, math.ceil(ongoing / (self.target_ongoing * SPARE)))
         queued_at_handles = context.total_num_requests
         if queued_at_handles > 0:
             wanted = max(wanted, 1)

@@ -16,7 +16,7 @@ class Context:
     total_num_requests: float = 0.0
     capacity_adjusted_min_replicas: int = 0
     capacity_adjusted_max_replicas: int = 4
-    current_num_replicas: int = 1
+    target_num_replicas: int = 1
 
     @property
     def aggregated_metrics(self) -> dict[str, dict[str, float]] | None:
@@ -29,6 +29,13 @@ class Context:
 )
 def test_replicas_follow_what_waits_and_runs(ongoing: dict[str, float], wanted: int) -> None:
     assert OngoingPolicy(2.0)(Context(ongoing)) == (wanted, {})
+
+
+@pytest.mark.parametrize(
+    ("ongoing", "wanted"), [(19.0, 2), (20.0, 2), (11.0, 2), (9.0, 2), (7.1, 2), (7.0, 1), (0.1, 1), (0.0, 0)]
+)
+def test_load_about_the_target_does_not_flap(ongoing: float, wanted: int) -> None:
+    assert OngoingPolicy(10.0)(Context({"a": ongoing}, target_num_replicas=2))[0] == wanted
 
 
 def test_bounds_hold() -> None:
