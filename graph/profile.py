@@ -93,7 +93,7 @@ class GatewaySettings:
         max_concurrent: Most requests that run at once.
         queue_limit: Most requests that wait for one to end.
         default_deadline_s: Deadline of a request that states none.
-        inline_media_bytes: Largest medium inside a message.
+        inline_media_bytes: Largest medium inside a message; at least 256 KiB: below, clients need not ask.
         upload_bytes: Largest upload.
         upload_total_bytes: All uploads together.
         upload_keep_s: How long an upload is kept unless it says otherwise.
@@ -244,7 +244,7 @@ def _read_gateway(top: Fields) -> GatewaySettings:
         max_concurrent=section.integer("max_concurrent", default.max_concurrent, 1, 1_000_000),
         queue_limit=section.integer("queue_limit", default.queue_limit, 0, 1_000_000),
         default_deadline_s=section.number("default_deadline_s", default.default_deadline_s, 0.001, 86_400.0),
-        inline_media_bytes=section.integer("inline_media_bytes", default.inline_media_bytes, 1, 2**31 - 1),
+        inline_media_bytes=section.integer("inline_media_bytes", default.inline_media_bytes, 2**18, 2**31 - 1),
         upload_bytes=section.integer("upload_bytes", default.upload_bytes, 1, 2**40),
         upload_total_bytes=section.integer("upload_total_bytes", default.upload_total_bytes, 1, 2**50),
         upload_keep_s=section.number("upload_keep_s", default.upload_keep_s, 1.0, 1e8),
@@ -273,7 +273,10 @@ def check_profile(profile: Profile, systems: Iterable[SystemSpec]) -> list[Probl
             owner = entry.rpartition(".")[0]
             if entry not in known and (not owner or owner in owners):
                 line = profile.lines.get(f"{section}.{entry}", 0)
-                report.add(line, f"{section}: nothing is called {shown(entry)}", did_you_mean(entry, known))
+                hint = did_you_mean(entry, known)
+                if not hint.startswith("did"):
+                    hint = "if it is of a system of yours, check its file too"
+                report.add(line, f"{section}: nothing is called {shown(entry)}", hint)
     return report.in_order()
 
 

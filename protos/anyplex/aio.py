@@ -17,7 +17,15 @@ from anyplex.connection import DEFAULT_DEADLINE_S, Endpoint, Retry, Tls, as_retr
 from anyplex.errors import AnyplexError, FailedPrecondition, from_call
 from anyplex.media import CHUNK_BYTES, Medium, Upload
 from anyplex.reply import Reply
-from anyplex.requests import Parts, RequestOptions, Uploads, draft_message, draft_opening, draft_request
+from anyplex.requests import (
+    INLINE_MEDIA_BYTES,
+    Carried,
+    Parts,
+    RequestOptions,
+    draft_message,
+    draft_opening,
+    draft_request,
+)
 from anyplex.systems import System, SystemDescription, decode_description, decode_systems
 from anyplex.v1 import gateway_pb2, gateway_pb2_grpc, media_pb2, media_pb2_grpc, types_pb2
 
@@ -64,6 +72,7 @@ class AsyncClient:
         self._gateway = gateway_pb2_grpc.GatewayServiceStub(self._channel)
         self._media = media_pb2_grpc.MediaServiceStub(self._channel)
         self._closed = False
+        self._inline_cap: int | None = None
 
     @property
     def address(self) -> str:
@@ -113,7 +122,7 @@ class AsyncClient:
         handles: list[str] = []
 
         async def prepare() -> None:
-            handles.extend(await self._upload_all(draft.uploads, deadline))
+            handles.extend(await self._upload_all(draft.carried, deadline))
 
         def open_call() -> grpc.aio.UnaryStreamCall[gateway_pb2.GenerateRequest, gateway_pb2.GenerateResponse]:
             return self._gateway.Generate(draft.request, timeout=_left(deadline), metadata=self._endpoint.metadata())
@@ -138,12 +147,12 @@ class AsyncClient:
         handles: list[str] = []
 
         async def prepare() -> gateway_pb2.GenerateRequest:
-            handles.extend(await self._upload_all(draft.uploads, deadline))
+            handles.extend(await self._upload_all(draft.carried, deadline))
             return draft.request
 
         async def draft_turn(parts: Parts) -> types_pb2.Message:
-            message, uploads = draft_message(parts)
-            handles.extend(await self._upload_all(uploads, self._deadline(None)))
+            message, carried = draft_message(parts)
+            handles.extend(await self._upload_all(carried, self._deadline(None)))
             return message
 
         def open_call() -> grpc.aio.StreamStreamCall[gateway_pb2.ConverseRequest, gateway_pb2.ConverseResponse]:
@@ -157,7 +166,8 @@ class AsyncClient:
     async def upload(self, medium: Medium, *, keep_s: float = 0.0, deadline_s: float | None = None) -> Upload:
         """Hand a medium in once, to use it in several requests.
 
-        Larger ones than 4 MiB are handed in this way by ``generate`` and ``stream`` by themselves.
+        What is too large to travel inside a request (4 MiB, or less where the gateway's profile says so) is handed in
+        this way by ``generate`` and ``stream`` by themselves.
 
         Args:
             medium: The medium: ``Image("map.png")``.
@@ -272,17 +282,26 @@ class AsyncClient:
             medium.regions,
         )
 
-    async def _upload_all(self, uploads: Uploads, deadline: float | None) -> list[str]:
+    async def _upload_all(self, carried: Carried, deadline: float | None) -> list[str]:
         """Upload what is too large to travel inline, and write the handles into the request."""
         handles: list[str] = []
+        if carried.has_to_ask:
+            carried.fit(await self._inline_cap_bytes(deadline))
         try:
-            for media, medium in uploads:
+            for media, medium in carried.uploads:
                 media.handle = (await self._upload(medium, 0.0, deadline)).handle
                 handles.append(media.handle)
         except AnyplexError:
             await self._forget_all(handles)
             raise
         return handles
+
+    async def _inline_cap_bytes(self, deadline: float | None) -> int:
+        """Return how much the gateway takes inside a request; asked once."""
+        if self._inline_cap is None:
+            limits = (await self.describe(deadline_s=_left(deadline))).limits
+            self._inline_cap = limits.inline_media_bytes or INLINE_MEDIA_BYTES
+        return self._inline_cap
 
     async def _forget_all(self, handles: list[str]) -> None:
         """Drop uploads that nobody needs any more; where that fails they expire by themselves."""

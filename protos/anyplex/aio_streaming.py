@@ -1,4 +1,4 @@
-"""The stream of events of one request on asyncio, with retries before the first of them."""
+"""The stream of events of one request on asyncio, with retries while nothing of the answer has come."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import grpc.aio
 
 from anyplex.connection import Retry
 from anyplex.errors import AnyplexError, Cancelled, Unavailable, from_call
-from anyplex.events import Event, Finished, decode
+from anyplex.events import Event, Finished, begins_answer, decode
 from anyplex.reply import Reply, ReplyBuilder
 from anyplex.v1 import gateway_pb2
 
@@ -19,7 +19,10 @@ Call = grpc.aio.UnaryStreamCall[gateway_pb2.GenerateRequest, gateway_pb2.Generat
 
 
 class AsyncEventStream(AsyncIterator[Event]):
-    """Iterates over the events of a request; close it (or leave its ``async with`` block) to cancel the request."""
+    """Iterates over the events of a request; close it (or leave its ``async with`` block) to cancel the request.
+
+    Where a request is sent again after it was accepted, ``Accepted`` comes again, with the new request id.
+    """
 
     def __init__(
         self,
@@ -38,7 +41,8 @@ class AsyncEventStream(AsyncIterator[Event]):
         self._clean_up = clean_up
         self._builder = ReplyBuilder()
         self._call: Call | None = None
-        self._received = False
+        self._attempts = 0
+        self._begun = False
         self._finished = False
         self._closed = False
 
@@ -93,7 +97,6 @@ class AsyncEventStream(AsyncIterator[Event]):
 
     async def _receive(self) -> gateway_pb2.Event | None:
         """Return the next message (None at the end), opening the call again where nothing has come of it yet."""
-        attempt = 0
         if self._call is None:
             await self._prepare()
             self._call = self._open_call()
@@ -101,8 +104,7 @@ class AsyncEventStream(AsyncIterator[Event]):
             try:
                 response = await self._call.read()
             except grpc.RpcError as raw:
-                attempt += 1
-                await self._wait(from_call(raw, self._address), attempt)
+                await self._wait(from_call(raw, self._address))
                 self._call = self._open_call()
                 continue
             except asyncio.CancelledError:
@@ -111,20 +113,21 @@ class AsyncEventStream(AsyncIterator[Event]):
                 await self.aclose()
                 raise
             if isinstance(response, gateway_pb2.GenerateResponse):
-                self._received = True
+                self._begun = self._begun or begins_answer(response.event)
                 return response.event
             await self.aclose()
             if not self._finished:
                 raise Unavailable(f"{self._address} ended the answer too early")
             return None
 
-    async def _wait(self, error: AnyplexError, attempt: int) -> None:
+    async def _wait(self, error: AnyplexError) -> None:
         """Wait before the next attempt.
 
         Raises:
             AnyplexError: There is none.
         """
-        wait_s = None if self._received else self._retry.wait_s(error, attempt, self._deadline)
+        self._attempts += 1
+        wait_s = None if self._begun else self._retry.wait_s(error, self._attempts, self._deadline)
         if wait_s is None:
             await self.aclose()
             raise error

@@ -16,7 +16,15 @@ from anyplex.conversation import Conversation
 from anyplex.errors import AnyplexError, FailedPrecondition, from_call
 from anyplex.media import CHUNK_BYTES, Medium, Upload
 from anyplex.reply import Reply
-from anyplex.requests import Parts, RequestOptions, Uploads, draft_message, draft_opening, draft_request
+from anyplex.requests import (
+    INLINE_MEDIA_BYTES,
+    Carried,
+    Parts,
+    RequestOptions,
+    draft_message,
+    draft_opening,
+    draft_request,
+)
 from anyplex.streaming import EventStream, Received
 from anyplex.systems import System, SystemDescription, decode_description, decode_systems
 from anyplex.v1 import gateway_pb2, gateway_pb2_grpc, media_pb2, media_pb2_grpc, types_pb2
@@ -63,6 +71,7 @@ class Client:
         self._gateway = gateway_pb2_grpc.GatewayServiceStub(self._channel)
         self._media = media_pb2_grpc.MediaServiceStub(self._channel)
         self._closed = threading.Event()
+        self._inline_cap: int | None = None
 
     @property
     def address(self) -> str:
@@ -109,7 +118,7 @@ class Client:
         self._check_open()
         deadline = self._deadline(deadline_s)
         draft = draft_request(parts, options)
-        handles = self._upload_all(draft.uploads, deadline)
+        handles = self._upload_all(draft.carried, deadline)
         metadata = self._endpoint.metadata()
 
         def open_call(timeout_s: float | None) -> Received[gateway_pb2.GenerateResponse]:
@@ -132,11 +141,11 @@ class Client:
         draft = draft_opening(options)
         limit_s = check_deadline(deadline_s)
         deadline = None if limit_s is None else time.monotonic() + limit_s
-        handles = self._upload_all(draft.uploads, deadline)
+        handles = self._upload_all(draft.carried, deadline)
 
         def draft_turn(parts: Parts) -> types_pb2.Message:
-            message, uploads = draft_message(parts)
-            handles.extend(self._upload_all(uploads, self._deadline(None)))
+            message, carried = draft_message(parts)
+            handles.extend(self._upload_all(carried, self._deadline(None)))
             return message
 
         def open_call(
@@ -153,7 +162,8 @@ class Client:
     def upload(self, medium: Medium, *, keep_s: float = 0.0, deadline_s: float | None = None) -> Upload:
         """Hand a medium in once, to use it in several requests.
 
-        Larger ones than 4 MiB are handed in this way by ``generate`` and ``stream`` by themselves.
+        What is too large to travel inside a request (4 MiB, or less where the gateway's profile says so) is handed in
+        this way by ``generate`` and ``stream`` by themselves.
 
         Args:
             medium: The medium: ``Image("map.png")``.
@@ -269,17 +279,26 @@ class Client:
             medium.regions,
         )
 
-    def _upload_all(self, uploads: Uploads, deadline: float | None) -> list[str]:
+    def _upload_all(self, carried: Carried, deadline: float | None) -> list[str]:
         """Upload what is too large to travel inline, and write the handles into the request."""
         handles: list[str] = []
+        if carried.has_to_ask:
+            carried.fit(self._inline_cap_bytes(deadline))
         try:
-            for media, medium in uploads:
+            for media, medium in carried.uploads:
                 media.handle = self._upload(medium, 0.0, deadline).handle
                 handles.append(media.handle)
         except AnyplexError:
             self._forget_all(handles)
             raise
         return handles
+
+    def _inline_cap_bytes(self, deadline: float | None) -> int:
+        """Return how much the gateway takes inside a request; asked once."""
+        if self._inline_cap is None:
+            limits = self.describe(deadline_s=_left(deadline)).limits
+            self._inline_cap = limits.inline_media_bytes or INLINE_MEDIA_BYTES
+        return self._inline_cap
 
     def _forget_all(self, handles: list[str]) -> None:
         """Drop uploads that nobody needs any more; where that fails they expire by themselves."""

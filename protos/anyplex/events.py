@@ -64,7 +64,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted(Event):
-    """The request was taken; always first."""
+    """The request was taken; always first. Comes again where the client has sent the request again."""
 
     request_id: str
     system: str
@@ -148,6 +148,11 @@ def decode(message: gateway_pb2.Event) -> Event | None:
     """Return a received event, or None for a kind that this client is too old to know."""
     kind = message.WhichOneof("event")
     return _DECODERS[kind](message) if kind in _DECODERS else None
+
+
+def begins_answer(message: gateway_pb2.Event) -> bool:
+    """Whether something of the answer has come with an event: then the request may not be sent again."""
+    return message.WhichOneof("event") != "accepted"
 
 
 def _accepted(message: gateway_pb2.Event) -> Event:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
 from google.protobuf.message import Message as ProtobufMessage
@@ -12,7 +12,8 @@ from anyplex.errors import InvalidRequest
 from anyplex.media import MadeMedium, Medium, PillowImage, Region, Upload
 from anyplex.v1 import gateway_pb2, types_pb2
 
-INLINE_MEDIA_BYTES = 4 << 20  # the gateway's documented cap; media beyond it are uploaded first
+INLINE_MEDIA_BYTES = 4 << 20  # the gateway's cap unless its profile says otherwise; media beyond it are uploaded first
+ASSURED_INLINE_BYTES = 256 << 10  # no profile may set a smaller cap: below it nobody has to ask for it
 
 Role = Literal["system", "user", "assistant"]
 PartLike = str | Medium | Upload | MadeMedium
@@ -99,15 +100,47 @@ class RequestOptions(TypedDict, total=False):
     logprobs: int | None
 
 
-Uploads = Sequence[tuple[types_pb2.Media, Medium]]
+@dataclass
+class Carried:
+    """How the media of a request or turn travel: inside it, or uploaded before it.
+
+    Attributes:
+        inlined: Media that were written into it, in order.
+        uploads: Media that still have to be uploaded: fill in their handles, then send it.
+    """
+
+    inlined: list[tuple[types_pb2.Media, Medium]] = field(default_factory=list)
+    uploads: list[tuple[types_pb2.Media, Medium]] = field(default_factory=list)
+
+    @property
+    def inline_bytes(self) -> int:
+        """Size of the media inside it, all together."""
+        return sum(len(media.inline) for media, _ in self.inlined)
+
+    @property
+    def has_to_ask(self) -> bool:
+        """Whether a gateway with a small cap could refuse what is inside it."""
+        return self.inline_bytes > ASSURED_INLINE_BYTES
+
+    def fit(self, cap_bytes: int) -> None:
+        """Leave only so much inside as a gateway takes; the rest is to be uploaded."""
+        kept, inlined = 0, self.inlined
+        self.inlined = []
+        for media, medium in inlined:
+            if kept + len(media.inline) <= cap_bytes:
+                kept += len(media.inline)
+                self.inlined.append((media, medium))
+            else:
+                media.ClearField("inline")
+                self.uploads.append((media, medium))
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A request whose large media still have to be uploaded: fill in their handles, then send it."""
+    """A request, and how its media travel."""
 
     request: gateway_pb2.GenerateRequest
-    uploads: Uploads
+    carried: Carried
 
 
 def draft_request(parts: Parts | None, options: RequestOptions) -> Draft:
@@ -133,7 +166,7 @@ def draft_request(parts: Parts | None, options: RequestOptions) -> Draft:
     if parts is not None:
         writer.write(Message("user", parts), request.messages.add(), "parts")
     _write_options(request, options)
-    return Draft(request, writer.uploads)
+    return Draft(request, writer.carried)
 
 
 def draft_opening(options: RequestOptions) -> Draft:
@@ -150,19 +183,19 @@ def draft_opening(options: RequestOptions) -> Draft:
     return draft_request(None, options)
 
 
-def draft_message(parts: Parts) -> tuple[types_pb2.Message, Uploads]:
-    """Build the next turn of a conversation, and say which of its media have to be uploaded first."""
+def draft_message(parts: Parts) -> tuple[types_pb2.Message, Carried]:
+    """Build the next turn of a conversation, and say how its media travel."""
     writer = _MessageWriter()
     message = types_pb2.Message()
     writer.write(Message("user", parts), message, "parts")
-    return message, writer.uploads
+    return message, writer.carried
 
 
 class _MessageWriter:
     """Writes turns, and keeps count of what travels inline."""
 
     def __init__(self) -> None:
-        self.uploads: list[tuple[types_pb2.Media, Medium]] = []
+        self.carried = Carried()
         self._inline_bytes = 0
 
     def write(self, message: Message, into: types_pb2.Message, where: str) -> None:
@@ -187,8 +220,9 @@ class _MessageWriter:
         elif self._inline_bytes + part.size_bytes <= INLINE_MEDIA_BYTES:
             media.inline = part.read()
             self._inline_bytes += part.size_bytes
+            self.carried.inlined.append((media, part))
         else:
-            self.uploads.append((media, part))
+            self.carried.uploads.append((media, part))
 
 
 def as_parts(parts: Parts, where: str) -> list[str | Medium | Upload]:

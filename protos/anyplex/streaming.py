@@ -1,4 +1,4 @@
-"""The stream of events of one request, with retries before the first of them."""
+"""The stream of events of one request, with retries while nothing of the answer has come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import grpc
 
 from anyplex.connection import Retry
 from anyplex.errors import AnyplexError, Cancelled, Unavailable, from_call
-from anyplex.events import Event, Finished, decode
+from anyplex.events import Event, Finished, begins_answer, decode
 from anyplex.reply import Reply, ReplyBuilder
 from anyplex.v1 import gateway_pb2
 
@@ -35,7 +35,10 @@ OpenCall = Callable[[float | None], Received[gateway_pb2.GenerateResponse]]
 
 
 class EventStream(Iterator[Event]):
-    """Iterates over the events of a request; close it (or leave its ``with`` block) to cancel the request."""
+    """Iterates over the events of a request; close it (or leave its ``with`` block) to cancel the request.
+
+    Where a request is sent again after it was accepted, ``Accepted`` comes again, with the new request id.
+    """
 
     def __init__(
         self,
@@ -52,7 +55,8 @@ class EventStream(Iterator[Event]):
         self._clean_up = clean_up
         self._builder = ReplyBuilder()
         self._closed = threading.Event()
-        self._received = False
+        self._attempts = 0
+        self._begun = False
         self._finished = False
         self._call = open_call(self._left_s())
 
@@ -105,7 +109,6 @@ class EventStream(Iterator[Event]):
 
     def _receive(self) -> gateway_pb2.Event:
         """Return the next message, opening the call again where nothing has come of it yet."""
-        attempt = 0
         while True:
             try:
                 response = next(self._call)
@@ -117,21 +120,20 @@ class EventStream(Iterator[Event]):
             except grpc.RpcError as raw:
                 if self._closed.is_set():
                     raise StopIteration from None
-                attempt += 1
-                error = from_call(raw, self._address)
-                self._wait(error, attempt)
+                self._wait(from_call(raw, self._address))
                 self._call = self._open_call(self._left_s())
                 continue
-            self._received = True
+            self._begun = self._begun or begins_answer(response.event)
             return response.event
 
-    def _wait(self, error: AnyplexError, attempt: int) -> None:
+    def _wait(self, error: AnyplexError) -> None:
         """Wait before the next attempt.
 
         Raises:
             AnyplexError: There is none.
         """
-        wait_s = None if self._received else self._retry.wait_s(error, attempt, self._deadline)
+        self._attempts += 1
+        wait_s = None if self._begun else self._retry.wait_s(error, self._attempts, self._deadline)
         if wait_s is None:
             self._end()
             raise error from None

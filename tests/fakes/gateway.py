@@ -85,6 +85,18 @@ def failing(status: grpc.StatusCode, message: str, code: str = "", **fields: Any
     return script
 
 
+def dying(*events: gateway_pb2.Event) -> Script:
+    """Return a script that accepts, gives some events, and dies."""
+
+    async def script(request: gateway_pb2.GenerateRequest, context: Context) -> AsyncIterator[gateway_pb2.Event]:
+        yield accepted(request, request_id="req-0")
+        for event in events:
+            yield event
+        await fail(context, grpc.StatusCode.UNAVAILABLE, "it died", "unavailable", retryable=True)
+
+    return script
+
+
 class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer, media_pb2_grpc.MediaServiceServicer):
     """Answers with ``scripts`` one after another, and with ``echo`` when they are used up.
 
@@ -101,6 +113,8 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer, media_pb2_grpc.MediaS
         self.cancelled = threading.Event()
         self.deadlines_s: list[float | None] = []
         self.systems = ["next-gpt", "llava-1.5"]
+        self.inline_media_bytes = 4 << 20
+        self.described = 0
         self._token = token
         self._port = port
         self._ready = threading.Event()
@@ -194,6 +208,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer, media_pb2_grpc.MediaS
     async def DescribeSystem(self, request, context):  # type: ignore[no-untyped-def,override]  # noqa: ANN001,ANN201,N802
         """Describe a system of three nodes."""
         await self._enter(context)
+        self.described += 1
         name = request.system or self.systems[0]
         if name not in self.systems:
             await fail(context, grpc.StatusCode.NOT_FOUND, f"no system {name!r} runs here", "not_found")
@@ -211,7 +226,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer, media_pb2_grpc.MediaS
             ),
         ]  # fmt: skip
         limits = gateway_pb2.Limits(
-            inline_media_bytes=4 << 20, upload_bytes=64 << 20, messages=64, parts=64, deadline_s=600
+            inline_media_bytes=self.inline_media_bytes, upload_bytes=64 << 20, messages=64, parts=64, deadline_s=600
         )
         return gateway_pb2.DescribeSystemResponse(summary=self._summary(name), nodes=nodes, limits=limits)
 

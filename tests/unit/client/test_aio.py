@@ -54,6 +54,21 @@ async def test_retries_and_errors(aclient: AsyncClient, gateway: FakeGateway) ->
         await aclient.generate("hello", system="x")
 
 
+async def test_tries_again_when_no_more_than_accepted_came(aclient: AsyncClient, gateway: FakeGateway) -> None:
+    gateway.scripts = [fake.dying() for _ in range(5)]
+    with pytest.raises(anyplex.Unavailable, match="it died"):
+        await aclient.generate("hello", retry=anyplex.Retry(attempts=3, first_wait_s=0.001))
+    assert (await aclient.generate("hello")).text == "hello "
+    assert len(gateway.requests) == 3 + 3
+
+
+async def test_a_smaller_cap_of_the_gateway_is_kept(aclient: AsyncClient, gateway: FakeGateway) -> None:
+    gateway.inline_media_bytes = 300 << 10
+    reply = await aclient.generate([Image(PNG + bytes(200 << 10)), Image(PNG + bytes(299 << 10))])
+    assert reply.text == f"<image:{len(PNG) + (200 << 10)}> <image:handle-0> "
+    assert gateway.deleted == ["handle-0"]
+
+
 async def test_cancelling_the_task_cancels_the_request(aclient: AsyncClient, gateway: FakeGateway) -> None:
     gateway.scripts = [_forever]
     stream = aclient.stream("x")

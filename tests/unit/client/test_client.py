@@ -145,6 +145,25 @@ def test_does_not_repeat_an_answer_that_has_begun(client: Client, gateway: FakeG
     assert len(gateway.requests) == 1
 
 
+def test_tries_again_when_no_more_than_accepted_came(client: Client, gateway: FakeGateway) -> None:
+    gateway.scripts = [fake.dying(), fake.dying()]
+    reply = client.generate("hello")
+    assert (reply.text, reply.request_id) == ("hello ", "req-1")
+    assert len(gateway.requests) == 3
+    gateway.scripts = [fake.dying() for _ in range(20)]
+    with pytest.raises(anyplex.Unavailable, match="it died"):
+        client.generate("hello", retry=anyplex.Retry(attempts=5, first_wait_s=0.001))
+    assert len(gateway.requests) == 3 + 5
+
+
+def test_a_medium_that_has_begun_is_not_begun_again(client: Client, gateway: FakeGateway) -> None:
+    begun = gateway_pb2.Event(media_started=gateway_pb2.MediaStarted(modality="image", mime_type="image/png"))
+    gateway.scripts = [fake.dying(begun)]
+    with pytest.raises(anyplex.Unavailable, match="it died"):
+        client.generate("draw")
+    assert len(gateway.requests) == 1
+
+
 async def _forever(request: gateway_pb2.GenerateRequest, context: fake.Context) -> AsyncIterator[gateway_pb2.Event]:
     yield fake.accepted(request)
     await asyncio.Event().wait()
@@ -231,6 +250,18 @@ def test_many_media_stay_below_the_cap_together(client: Client, gateway: FakeGat
     client.generate([Image(PNG + bytes(3 << 20)), Image(PNG + bytes(3 << 20))])
     sources = [part.media.WhichOneof("source") for part in gateway.requests[0].messages[0].parts]
     assert sources == ["inline", "handle"]
+
+
+def test_a_smaller_cap_of_the_gateway_is_kept(client: Client, gateway: FakeGateway) -> None:
+    gateway.inline_media_bytes = 300 << 10
+    client.generate([Image(PNG + bytes(200 << 10)), "small ones ask for nothing"])
+    assert gateway.described == 0
+    for _ in range(2):
+        client.generate([Image(PNG + bytes(200 << 10)), Image(PNG + bytes(299 << 10)), Image(PNG)])
+        sources = [part.media.WhichOneof("source") for part in gateway.requests[-1].messages[0].parts]
+        assert sources == ["inline", "handle", "inline"]
+    assert gateway.described == 1
+    assert gateway.deleted == ["handle-0", "handle-1"]
 
 
 def test_upload_by_hand(client: Client, gateway: FakeGateway, picture: Path) -> None:
