@@ -44,9 +44,7 @@ class Fields:
     def _refuse_unknown(self, known: list[str]) -> None:
         for key, value in self.values.items():
             if key not in known:
-                self.report.add(
-                    value.line, f"{self.what}: unknown key {shown(key)}", did_you_mean(key, known)
-                )
+                self.report.add(value.line, f"{self.what}: unknown key {shown(key)}", did_you_mean(key, known))
 
     def __contains__(self, key: str) -> bool:
         return key in self.values
@@ -84,9 +82,7 @@ class Fields:
         word = self.text(key, default, required=required)
         allowed = list(choices)
         if key in self.values and word and word not in allowed:
-            self.report.add(
-                self.line(key), f"{self.what}: unknown {key} {shown(word)}", did_you_mean(word, allowed)
-            )
+            self.report.add(self.line(key), f"{self.what}: unknown {key} {shown(word)}", did_you_mean(word, allowed))
             return default
         return word
 

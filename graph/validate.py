@@ -9,8 +9,8 @@ from graph.catalog import Catalog, ComponentType, load_catalog
 from graph.edges import check_edges
 from graph.errors import SpecError
 from graph.problems import Problem, Report, did_you_mean
-from graph.profile import read_profile
-from graph.spec import TEXT, NodeSpec, SystemSpec, raise_problems, read_system, read_system_file
+from graph.profile import Profile, check_profile, read_profile
+from graph.spec import TEXT, NodeSpec, SystemSpec, raise_problems, read_system, read_system_file, system_files
 from graph.yaml_lines import read_yaml, shown
 
 SERVED_KINDS = ("encoder", "input_projector", "backbone", "output_projector", "generator")
@@ -52,23 +52,41 @@ def load_system(path: Path, catalog: Catalog | None = None) -> SystemSpec:
 
 
 def check_files(paths: Iterable[Path], catalog: Catalog | None = None) -> list[Problem]:
-    """Check system and profile files, by what their top says; a name that two systems share is a problem too."""
+    """Check system and profile files, by what their top says; a name that two systems share is a problem too.
+
+    Entries of profiles must name something in these systems, or in one of those that come along.
+    """
     types = load_catalog() if catalog is None else catalog
-    problems: list[Problem] = []
+    problems: list[list[Problem]] = []
     named: dict[str, str] = {}
-    for path in paths:
+    specs: list[SystemSpec] = []
+    profiles: list[tuple[int, Profile]] = []
+    for index, path in enumerate(paths):
         report = Report(str(path))
         located = read_yaml(path, report)
         found: Sequence[Problem] = ()
         if located is not None and isinstance(located.value, dict) and "profile" in located.value:
-            read_profile(located, report)
+            profiles.append((index, read_profile(located, report)))
         elif located is not None:
             spec = read_system(located, report)
+            specs.append(spec)
             found = check_system(spec, types)
             if spec.name and named.setdefault(spec.name, report.file) != report.file:
                 report.add(spec.line("system"), f"system {spec.name!r} is also in {named[spec.name]}", "rename one")
-        problems += _together(report.in_order(), found)
-    return problems
+        problems.append(_together(report.in_order(), found))
+    for index, profile in profiles:
+        problems[index] = _together(problems[index], check_profile(profile, known_systems(specs)))
+    return [problem for found in problems for problem in found]
+
+
+def known_systems(specs: Iterable[SystemSpec]) -> list[SystemSpec]:
+    """Return systems together with those that come along and have none of their names."""
+    known = {spec.name: spec for spec in specs}
+    for path in system_files().values():
+        spec = read_system_file(path, Report(str(path)))
+        if spec is not None:
+            known.setdefault(spec.name, spec)
+    return list(known.values())
 
 
 def _together(one: Sequence[Problem], other: Sequence[Problem]) -> list[Problem]:

@@ -125,9 +125,7 @@ def _mapping(node: yaml.MappingNode, report: Report) -> dict[str, Located]:
         key = str(key_node.value)
         value = _convert(value_node, line, report)
         if key in values:
-            report.add(
-                line, f"key {shown(key)} comes twice, first on line {values[key].line}", "keep one of the two"
-            )
+            report.add(line, f"key {shown(key)} comes twice, first on line {values[key].line}", "keep one of the two")
             continue
         values[key] = value
     return values

@@ -9,9 +9,9 @@ from pathlib import Path
 from graph.compile import check_versions, compile_system, merge_components
 from graph.errors import InvalidRequest
 from graph.plan import ComponentPlan, SystemPlan
-from graph.profile import Profile, load_profile
+from graph.profile import Profile, check_profile, load_profile
 from graph.spec import SystemSpec, find_system, raise_problems
-from graph.validate import load_system
+from graph.validate import known_systems, load_system
 from services.artifacts import ArtifactStore
 from services.artifacts.store import VERSION_PATTERN
 from services.deploy.state import home
@@ -55,14 +55,14 @@ def plan_deployment(
     bundled = Weights.bundled()
     own = store or home() / "artifacts"
     shelf = ArtifactStore(own, bundled.store.root)
+    specs = [load_system(find_system(name)) for name in systems]
+    raise_problems(check_profile(profile, known_systems(specs)), f"profile {profile.name!r}")
     plans: dict[str, SystemPlan] = {}
-    for name in systems:
-        path = Path(name) if name.endswith((".yaml", ".yml")) else find_system(name)
-        spec = load_system(path)
+    for spec in specs:
         versions = _versions(spec, profile, weights, bundled, shelf)
         raise_problems(check_versions(spec, versions), f"system {spec.name!r}")
-        spec = _without_empty_adapters(spec, versions)
-        plans[spec.name] = compile_system(spec, profile, versions, architectures(shelf, versions))
+        trimmed = _without_empty_adapters(spec, versions)
+        plans[spec.name] = compile_system(trimmed, profile, versions, architectures(shelf, versions))
     return Deployment(profile, plans, tuple(merge_components(plans.values())), (str(own), str(bundled.store.root)))
 
 

@@ -12,6 +12,7 @@ import grpc
 
 from graph.errors import InvalidRequest
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 COMPONENT_TOKEN = "ANYPLEX_COMPONENT_TOKEN"
 """Variable with the token that components ask for; a cluster makes one up when it is not set."""
@@ -86,6 +87,9 @@ class RuntimeSettings:
         low, high = self.port_range
         if not 0 <= low <= high <= 65535:
             raise InvalidRequest(f"{low} to {high} is not a range of ports", "port_range")
+        if self.log_level not in LOG_LEVELS:
+            known = ", ".join(LOG_LEVELS)
+            raise InvalidRequest(f"{self.log_level[:40]!r}, one of {known} expected", "ANYPLEX_LOG_LEVEL")
         if self.host and not is_loopback(self.host) and not self.data_token:
             raise InvalidRequest(
                 "an address that others can reach needs a token (--token or ANYPLEX_TOKEN)", f"host {self.host}"

@@ -8,6 +8,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from graph.errors import SpecError
+from graph.problems import Problem
+from graph.spec import raise_problems
+
 Stage = Literal["vision", "language", "align", "instruct"]
 
 
@@ -63,9 +67,21 @@ def read_recipe(path: Path) -> Recipe:
     """Reads a recipe.
 
     Raises:
-        ValueError: The file is no recipe; the message lists every problem.
+        SpecError: The file is no recipe; ``problems`` tells all of them.
     """
     try:
         return Recipe.model_validate(yaml.safe_load(path.read_text()))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    except ValidationError as error:
+        problems = [_problem(path, item["loc"], item["msg"]) for item in error.errors(include_url=False)]
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        problems = [Problem(str(path), line, f"no YAML: {error.problem}")]
+    except (yaml.YAMLError, UnicodeDecodeError):
+        problems = [Problem(str(path), 0, "no YAML: characters that do not belong into text")]
+    raise_problems(problems, "recipe")
+    raise SpecError("nothing to read", str(path))
+
+
+def _problem(path: Path, place: tuple[int | str, ...], message: str) -> Problem:
+    where = ".".join(map(str, place))
+    return Problem(str(path), 0, f"{where}: {message}" if where else message)

@@ -145,6 +145,32 @@ def test_check(cli: Cli, tmp_path: Path) -> None:
     assert cli("check", str(tmp_path / "nope.yaml")).code == 3
 
 
+def test_check_entries_of_profiles(cli: Cli, tmp_path: Path) -> None:
+    profile, system = tmp_path / "p.yaml", tmp_path / "mine.yaml"
+    profile.write_text(
+        "profile: p\ncomponents:\n  thinkk: {cpus: 1}\n  next-gpt.sea: {cpus: 1}\n  mine.mull: {cpus: 1}\n"
+        "  mine.mul: {cpus: 1}\nweights: {next-gtp: /a}\n"
+    )
+    system.write_text("system: mine\nnodes:\n  mull: {kind: backbone, type: decoder}\n")
+    ran = cli("check", str(profile))
+    assert (ran.code, len(ran.out.splitlines())) == (3, 3), ran.out
+    for line, hint in ((3, "'think'"), (4, "'next-gpt.see'"), (7, "'next-gpt'")):
+        assert any(text.startswith(f"{profile}:{line}: ") and hint in text for text in ran.out.splitlines()), ran.out
+    ran = cli("check", str(profile), str(system))
+    assert f"{profile}:6: components: nothing is called 'mine.mul' (did you mean 'mine.mull'?)" in ran.out
+    assert len(ran.out.splitlines()) == 4
+    assert cli("check", *sorted(str(file) for file in Path("graph/profiles").glob("*.yaml"))).code == 0
+
+
+def test_a_recipe_that_is_none(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("stage: vision\n")
+    ran = cli("train", "run", str(path))
+    assert ran.code == 3, ran.err
+    assert f"{path}: budget: Field required" in ran.err
+    assert "pydantic" not in ran.err
+
+
 def test_systems_without_a_cluster(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anyplex.connection.DEFAULT_ADDRESS", "127.0.0.1:1")
     listed = json.loads(cli("systems", "--json").out)

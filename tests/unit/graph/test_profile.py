@@ -86,6 +86,9 @@ def test_entries_must_name_something() -> None:
         "p.yaml:6: components: nothing is called 'full.sea' (did you mean 'full.see'?)",
         "p.yaml:8: weights: nothing is called 'think/lara' (did you mean 'think/lora'?)",
     ]
+    foreign, _ = profile_of("profile: p\ncomponents: {zzz: {cpus: 1}}\ngateway: {inline_media_bytes: 262144}\n")
+    (problem,) = check_profile(foreign, [spec])
+    assert problem.hint == "if it is of a system of yours, check its file too"
 
 
 def test_bundled_profiles_load() -> None:

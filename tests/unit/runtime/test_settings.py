@@ -45,6 +45,11 @@ def test_the_environment_is_read_and_arguments_win() -> None:
     assert settings_from_env({}) == RuntimeSettings()
 
 
+def test_an_unknown_log_level_is_told() -> None:
+    with pytest.raises(InvalidRequest, match="ANYPLEX_LOG_LEVEL: 'LOUD', one of DEBUG, INFO"):
+        settings_from_env({"ANYPLEX_LOG_LEVEL": "loud"})
+
+
 def test_missing_certificates_are_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="TLS file"):
         TlsSettings(str(tmp_path / "cert"), str(tmp_path / "key")).server_credentials()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from graph.errors import SpecError
 from services.trainers.loop import Progress, fraction_done, rate_at
 from services.trainers.recipe import Budget, Optimizer, read_recipe
 
@@ -21,8 +22,19 @@ def test_recipes_that_come_along_can_be_read(path: Path) -> None:
 def test_unknown_keys_are_refused_with_the_file_named(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("stage: vision\nname: x\nbatch: 1\nbudget: {}\noptimizer: {lr: 1}\nbacth: 2\n")
-    with pytest.raises(ValueError, match=r"r\.yaml.*\n.*bacth"):
+    with pytest.raises(SpecError, match="bacth") as refused:
         read_recipe(path)
+    assert refused.value.problems == (f"{path}: bacth: Extra inputs are not permitted",)
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "stage: [\n", "stage: \0\n", "\ud800", "stage: vision\nbatch: many\n"])
+def test_what_is_no_recipe_is_told_in_words(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(SpecError, match="recipe has") as refused:
+        read_recipe(path)
+    assert all(problem.startswith(str(path)) for problem in refused.value.problems)
+    assert "pydantic" not in str(refused.value)
 
 
 def test_the_nearest_limit_counts() -> None:
