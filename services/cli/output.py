@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -116,11 +116,6 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
     lines = [title] if title else []
     return "\n".join([*lines, line(columns), "  ".join("-" * width for width in widths), *map(line, cells)])
-
-
-def versions_text(versions: Mapping[str, str]) -> str:
-    """Return a version set in one line, versions cut to what people compare."""
-    return ", ".join(f"{slot} {version[:12]}" for slot, version in sorted(versions.items()))
 
 
 def mebibytes(size_bytes: float) -> str:

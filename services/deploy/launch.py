@@ -16,11 +16,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from graph.errors import ERRORS, AlreadyExists, AnyplexError, Cancelled, FailedPrecondition, Unavailable
-from services.deploy.plans import Deployment, plan_deployment
+from services.deploy.plans import plan_deployment
 from services.deploy.state import (
     ClusterState,
     check_name,
@@ -397,13 +396,3 @@ async def _component_stats(state: ClusterState) -> list[ComponentStatus]:
         replicas = await asyncio.gather(*(one(replica.address, replica.versions) for replica in mine))
         statuses.append(ComponentStatus(component, kind, type_, tuple(uses), tuple(replicas)))
     return statuses
-
-
-def deployment_of(options: UpOptions) -> Deployment:
-    """Plan what ``options`` would start."""
-    return plan_deployment(options.systems, options.profile, options.weights)
-
-
-def log_file(name: str) -> Path:
-    """Return where a detached cluster writes its log."""
-    return home() / "logs" / f"{name}.log"
