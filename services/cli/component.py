@@ -51,7 +51,7 @@ def serve(
     store: Path | None,
 ) -> int:
     """Serve one component until Ctrl-C. Tokens: ANYPLEX_COMPONENT_TOKEN, ANYPLEX_CONTROL_TOKEN."""
-    from services.deploy.standalone import serve_component
+    from services.deploy.standalone import ServeOptions, serve_component
 
     held = tuple(_version(name) for name in weights)
     held_adapters = tuple(_version(name) for name in adapters)
@@ -62,18 +62,10 @@ def serve(
             click.echo(f"{kind} {type_} serves at {address}")
 
         serve_component(
-            kind,
-            type_,
-            held,
-            held_adapters,
-            host=host,
-            port=port,
-            options=dict(map(_option, options)),
-            dtype=dtype,
-            device=device,
-            threads=threads,
-            store=store,
-            report=report,
+            ServeOptions(
+                kind, type_, held, held_adapters, host, port, dict(map(_option, options)), dtype, device, threads, store
+            ),
+            report,
         )
     return Exit.OK
 

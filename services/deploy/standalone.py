@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +22,11 @@ from services.runtime.settings import COMPONENT_TOKEN, settings_from_env
 from services.runtime.telemetry import set_up_logging
 
 
-def serve_component(
-    kind: str,
-    type: str,
-    weights: Sequence[str],
-    adapters: Sequence[str] = (),
-    host: str = "127.0.0.1",
-    port: int = 0,
-    options: Mapping[str, Any] | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    threads: int = 1,
-    store: Path | None = None,
-    report: Callable[[str], None] = lambda line: None,
-    stopped: asyncio.Event | None = None,
-) -> None:
-    """Serve one component until SIGINT or SIGTERM.
+@dataclass(frozen=True)
+class ServeOptions:
+    """One component to serve.
 
-    Its tokens come from ``ANYPLEX_COMPONENT_TOKEN`` and ``ANYPLEX_CONTROL_TOKEN``; a cluster that is to call it has to
-    be started with the same.
-
-    Args:
+    Attributes:
         kind: Kind of node.
         type: Type in the catalog.
         weights: Artifact versions to hold.
@@ -53,6 +38,58 @@ def serve_component(
         device: torch device.
         threads: Threads for torch.
         store: Directory of artifacts, looked in before the user's and the bundled ones.
+    """
+
+    kind: str
+    type: str
+    weights: tuple[str, ...]
+    adapters: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+    store: Path | None = None
+
+    def spec(self) -> ComponentSpec:
+        """Return what to build.
+
+        Raises:
+            InvalidRequest: No such type.
+            NotFound: There are no such weights.
+        """
+        catalog = load_catalog()
+        if (self.kind, self.type) not in catalog:
+            known = ", ".join(f"{kind} {type}" for kind, type in sorted(catalog))
+            raise InvalidRequest(f"no component {self.kind} {self.type}; there are: {known}", "--type")
+        stores = [path for path in (self.store, home() / "artifacts", Weights.bundled().store.root) if path is not None]
+        for version in (*self.weights, *self.adapters):
+            ArtifactStore(*stores).get(version)
+        return ComponentSpec(
+            component=f"{self.kind}-{self.type}",
+            kind=self.kind,
+            type=self.type,
+            factory=catalog[self.kind, self.type].factory,
+            store_paths=tuple(map(str, stores)),
+            held=(*map(Held, self.weights), *(Held(version, adapter=True) for version in self.adapters)),
+            options=dict(self.options),
+            dtype=self.dtype,
+            device=self.device,
+            threads=self.threads,
+        )
+
+
+def serve_component(
+    options: ServeOptions, report: Callable[[str], None] = lambda line: None, stopped: asyncio.Event | None = None
+) -> None:
+    """Serve one component until SIGINT or SIGTERM.
+
+    Its tokens come from ``ANYPLEX_COMPONENT_TOKEN`` and ``ANYPLEX_CONTROL_TOKEN``; a cluster that is to call it has to
+    be started with the same.
+
+    Args:
+        options: What to serve.
         report: Told the address once it serves.
         stopped: Ends it from within the process.
 
@@ -60,27 +97,10 @@ def serve_component(
         InvalidRequest: No such type.
         AnyplexError: The weights cannot be loaded, or the port is taken.
     """
-    catalog = load_catalog()
-    if (kind, type) not in catalog:
-        known = ", ".join(f"{k} {t}" for k, t in sorted(catalog))
-        raise InvalidRequest(f"no component {kind} {type}; there are: {known}", "--type")
-    stores = [path for path in (store, home() / "artifacts", Weights.bundled().store.root) if path is not None]
-    for version in (*weights, *adapters):
-        ArtifactStore(*stores).get(version)
-    spec = ComponentSpec(
-        component=f"{kind}-{type}",
-        kind=kind,
-        type=type,
-        factory=catalog[kind, type].factory,
-        store_paths=tuple(map(str, stores)),
-        held=tuple(map(Held, weights)) + tuple(Held(version, adapter=True) for version in adapters),
-        options=dict(options or {}),
-        dtype=dtype,
-        device=device,
-        threads=threads,
-    )
+    spec = options.spec()
     token = os.environ.get(COMPONENT_TOKEN, "")
-    settings = settings_from_env(host=host, port_range=(port, port), data_token=token, tls=None)
+    ports = (options.port, options.port)
+    settings = settings_from_env(host=options.host, port_range=ports, data_token=token, tls=None)
     set_up_logging(settings.log_level)
     asyncio.run(_serve(ComponentServer(spec.build(), settings), report, stopped))
 
