@@ -20,7 +20,7 @@ from services.backbone.loaded import LoadedBackbone
 from services.backbone.plain_engine import PlainEngine
 from services.runtime.telemetry import request_id_var
 from tests.fakes import tiny
-from tests.unit.backbone.conftest import make_job, run_job
+from tests.unit.backbone.conftest import Outcome, make_job, run_job
 
 MakeEngine = Callable[..., PlainEngine]
 PROMPT = (300, 301, 302, 303)
@@ -52,19 +52,29 @@ async def test_one_that_cannot_join_fails_alone(
     plain: LoadedBackbone, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_engine(4)
-    job = make_job(plain, PROMPT, max_tokens=40)
-    alone = (await run_job(engine, job)).ids[0]
-    ids: list[int] = []
-    async with asyncio.timeout(GUARD_S), aclosing(engine.submit(job)) as events:
-        async for event in events:
-            if isinstance(event, m.DecodedText):
-                ids += event.token_ids
-            if len(ids) == 3:
-                with monkeypatch.context() as patch:
-                    patch.setattr(batch, "_merged", out_of_memory)
-                    with pytest.raises(Internal, match="model step failed"):
-                        await run_job(engine, make_job(plain, PROMPT[:2], max_tokens=9))
-    assert ids == alone
+    job = make_job(plain, PROMPT, max_tokens=12)
+    alone = (await run_job(engine, job)).ids
+    merged = batch._merged
+    # There is room for one only.
+    monkeypatch.setattr(batch, "_merged", lambda caches, n: out_of_memory() if caches[1:] else merged(caches, n))
+    async with asyncio.timeout(GUARD_S):
+        first, second = await asyncio.gather(run_job(engine, job), run_job(engine, job), return_exceptions=True)
+    assert isinstance(first, Outcome)
+    assert first.ids == alone
+    assert isinstance(second, Internal)
+    monkeypatch.undo()
+    assert await serves(engine, plain)
+
+
+async def test_one_that_cannot_even_begin_to_join_is_told(
+    plain: LoadedBackbone, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(4)
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "add", out_of_memory)
+        async with asyncio.timeout(GUARD_S):
+            with pytest.raises(Internal, match="model step failed"):
+                await run_job(engine, make_job(plain, PROMPT, max_tokens=9))
     assert await serves(engine, plain)
 
 
