@@ -170,10 +170,6 @@ class Cluster:
                 found[replica.component] = busy
         return found
 
-    def resident_bytes(self) -> int:
-        """Return the memory of all its replicas together."""
-        return sum(self.stats(replica.address).resident_bytes for replica in self.state.replicas)
-
     def anyplex(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line."""
         return subprocess.run(
