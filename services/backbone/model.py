@@ -18,7 +18,6 @@ def build_decoder(config: Mapping[str, Any]) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     decoder = dict(config["decoder"])
-    built: PreTrainedModel = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(decoder.pop("model_type"), **decoder)
-    )
+    config_object = AutoConfig.for_model(decoder.pop("model_type"), **decoder)
+    built: PreTrainedModel = AutoModelForCausalLM.from_config(config_object)  # type: ignore[no-untyped-call]
     return built

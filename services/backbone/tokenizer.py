@@ -35,7 +35,7 @@ CHAT_TEMPLATE: Final = (
 
 
 def signal_tokens(signals: Mapping[str, int]) -> list[str]:
-    """Names of the signal tokens of each modality: `<|image_0|>`, …"""
+    """Names of the signal tokens of each modality, such as `<|image_0|>`."""
     return [f"<|{modality}_{i}|>" for modality, count in signals.items() for i in range(count)]
 
 
@@ -90,4 +90,5 @@ def load_tokenizer(files: Mapping[str, bytes]) -> PreTrainedTokenizerFast:
 
     config: dict[str, Any] = json.loads(files["tokenizer_config.json"])
     config.pop("tokenizer_class")
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(files["tokenizer.json"].decode()), **config)
+    backend = Tokenizer.from_str(files["tokenizer.json"].decode())
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **config)  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -101,7 +101,8 @@ class ClipVision(nn.Module):
         self.output_layer = output_layer
         self.drop_cls = drop_cls
         self.feature_width: int = config.hidden_size
-        self.tokens_per_image: int = (config.image_size // config.patch_size) ** 2 + (not drop_cls)
+        side, patch = cast(int, config.image_size), cast(int, config.patch_size)
+        self.tokens_per_image: int = (side // patch) ** 2 + (not drop_cls)
         self.vision_model = CLIPVisionModel(config)
 
     @classmethod

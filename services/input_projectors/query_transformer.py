@@ -9,7 +9,7 @@ section 2.3 for the prompt. Layers are post-norm, as in BERT.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
@@ -78,7 +78,7 @@ class _Layer(nn.Module):
         queries, text = hidden_BSH[:, :n_queries], hidden_BSH[:, n_queries:]
         if self.cross_attention is not None:
             queries = self.cross_attention(queries, features_BTF)
-        queries = self.feed_forward(queries)
+        queries = cast(Tensor, self.feed_forward(queries))
         if self.text_feed_forward is None or text.shape[1] == 0:
             return queries
         return torch.cat([queries, self.text_feed_forward(text)], dim=1)

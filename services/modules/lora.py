@@ -152,7 +152,7 @@ def adapter_tensors(model: nn.Module, name: str) -> dict[str, Tensor]:
     """The adapter's tensors by PEFT's names."""
     tensors: dict[str, Tensor] = {}
     for path, layer in _wrapped(model):
-        adapter = layer.adapters[name] if name in layer.adapters else None
+        adapter = dict(layer.adapters.items()).get(name)
         if isinstance(adapter, LoraAdapter):
             tensors[f"{_PEFT_PREFIX}{path}.lora_A.weight"] = adapter.lora_a_RI.detach()
             tensors[f"{_PEFT_PREFIX}{path}.lora_B.weight"] = adapter.lora_b_OR.detach()

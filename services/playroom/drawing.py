@@ -102,7 +102,8 @@ def coverage_of(shape: str, objects: Sequence[SceneObject], scale: int) -> Float
     inside_NSS = inside_shape(shape, x, y)
     side = CELL_SIDE_PX * scale
     tiles = inside_NSS.reshape(len(objects), side, SUPERSAMPLE, side, SUPERSAMPLE)
-    return tiles.mean(axis=(2, 4), dtype=np.float32)
+    covered: Floats = tiles.mean(axis=(2, 4), dtype=np.float32)
+    return covered
 
 
 def draw_scenes(scenes: Sequence[Scene], scale: int = 1) -> NDArray[np.uint8]:

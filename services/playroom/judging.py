@@ -50,10 +50,10 @@ _SHIFTS = np.arange(-MAX_SHIFT_PX, MAX_SHIFT_PX + 0.01, 0.25)
 
 @dataclass(frozen=True)
 class _Templates:
-    """Drawings as they cover luma pixels and (half as fine) chroma pixels; sharp, and as JPEG blurs chroma."""
+    """Drawings as they cover luma pixels (KP) and, half as fine, chroma pixels (KQ): sharp, and as JPEG blurs them."""
 
-    luma_KP: NDArray[np.float32]
-    chroma_KQ: NDArray[np.float32]
+    luma: NDArray[np.float32]
+    chroma: NDArray[np.float32]
     names: list[tuple[str, str]]
 
 
@@ -117,8 +117,8 @@ def _fits(contrast: NDArray[np.float32], level: NDArray[np.float32]) -> tuple[fl
     chroma_Q2 = _halved(contrast[..., 1:].transpose(2, 0, 1)).reshape(2, -1).T
     energy = float(np.square(luma_P).sum() + _CHROMA_WEIGHT * np.square(chroma_Q2).sum())
     templates = _templates()
-    luma_K, luma_squares_K = templates.luma_KP @ luma_P, np.square(templates.luma_KP).sum(1)
-    chroma_K2, chroma_squares_K = templates.chroma_KQ @ chroma_Q2, np.square(templates.chroma_KQ).sum(1)
+    luma_K, luma_squares_K = templates.luma @ luma_P, np.square(templates.luma).sum(1)
+    chroma_K2, chroma_squares_K = templates.chroma @ chroma_Q2, np.square(templates.chroma).sum(1)
     explained_K = np.square(luma_K) / luma_squares_K
     explained_K += _CHROMA_WEIGHT * np.square(chroma_K2).sum(1) / chroma_squares_K
     fits: dict[tuple[str, str], _Fit] = {}
@@ -141,7 +141,7 @@ def _through_jpeg(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _redrawn(pixels: NDArray[np.float32], where: tuple[slice, slice], fit: _Fit, level: NDArray[np.float32]) -> float:
     """How far a picture is from one with that drawing in a cell, seen through JPEG."""
-    cover = _templates().luma_KP[fit.template].reshape(CELL_SIDE_PX, CELL_SIDE_PX, 1)
+    cover = _templates().luma[fit.template].reshape(CELL_SIDE_PX, CELL_SIDE_PX, 1)
     redrawn = pixels.copy()
     redrawn[where] = level + cover * (fit.color - level)
     return float(np.square(_through_jpeg(redrawn)[where] - pixels[where]).sum())
@@ -151,7 +151,7 @@ def _read_cell(
     pixels: NDArray[np.float32], where: tuple[slice, slice], level: NDArray[np.float32]
 ) -> tuple[str, str, str] | None | bool:
     """Reads (shape, color, size) of a cell; False where it is empty, None where nothing fits."""
-    contrast = (pixels[where] - level) @ _TO_YCC.T
+    contrast = ((pixels[where] - level) @ _TO_YCC.T).astype(np.float32)
     strongest = np.sort(np.abs(contrast).max(-1).reshape(-1))[-20:]
     if strongest.mean() < _EMPTY_CONTRAST:
         return False

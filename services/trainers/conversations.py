@@ -91,10 +91,11 @@ def table_of(scene: Scene) -> str:
 
 
 # Kinds that need a search or a comparison are asked more often than those that only name what is found.
-_KIND_WEIGHTS = {"neighbor": 3.0, "place": 2.0, "count": 2.0, "exists": 2.0, "compare": 1.5, "background": 0.5}
+_KIND_WEIGHTS = {"exists": 3.0, "place": 3.0, "compare": 3.0, "neighbor": 2.0, "background": 0.5}
 _KINDS = np.array(KINDS)
 _KIND_SHARES = np.array([_KIND_WEIGHTS.get(kind, 1.0) for kind in KINDS])
 _KIND_SHARES /= _KIND_SHARES.sum()
+_SIZE_OR_COLOR = re.compile(rf"\b({'|'.join((*SIZES, *COLORS))})\b")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _TURN_TOKENS = 14
 
@@ -138,9 +139,15 @@ class ConversationMaker:
         return self._written(turns, () if as_words else tuple(shown))
 
     def _hard_question(self, scene: Scene) -> Question:
+        """Asks a question, rather of a hard kind, and rather one that names objects by their shape alone."""
+        by_shape = self.rng.random() < 0.5
         while True:
             kind = str(self.rng.choice(_KINDS, p=_KIND_SHARES))
-            if (question := self.questions.try_ask(scene, kind)) is not None:
+            for _ in range(4 if by_shape else 1):
+                question = self.questions.try_ask(scene, kind)
+                if question is not None and not (by_shape and _SIZE_OR_COLOR.search(question.prompt)):
+                    break
+            if question is not None:
                 return question
 
     def caption(self, scene: Scene) -> Conversation:
@@ -187,18 +194,18 @@ class TokenBatch:
     """Conversations as tensors.
 
     Shapes:
-        ids_BL: tokens, every picture as a run of the media token; padded at the end.
-        labels_BL: what position i has to predict, `IGNORED` where nothing.
-        weights_BL: weight of that prediction.
-        answer_BL: index of the answer that the position belongs to, counted through the batch.
-        media_at_N: flat positions of the picture tokens, in order.
+        ids (BL): tokens, every picture as a run of the media token; padded at the end.
+        labels (BL): what position i has to predict, `IGNORED` where nothing.
+        weights (BL): weight of that prediction.
+        answer (BL): index of the answer that the position belongs to, counted through the batch.
+        media_at (N): flat positions of the picture tokens, in order.
     """
 
-    ids_BL: Tensor
-    labels_BL: Tensor
-    weights_BL: Tensor
-    answer_BL: Tensor
-    media_at_N: Tensor
+    ids: Tensor
+    labels: Tensor
+    weights: Tensor
+    answer: Tensor
+    media_at: Tensor
     scenes: list[Scene]
     kinds: list[str]
 

@@ -45,10 +45,10 @@ FINAL_BATCHES = 10
 
 @dataclass
 class GroundedBatch:
-    """Conversations, and the pictures among what they hand in (the rest is handed in as words)."""
+    """Conversations, and pixels (P3HW) of the pictures among what they hand in; the rest is handed in as words."""
 
     tokens: TokenBatch
-    pixels_P3HW: Tensor
+    pixels: Tensor
     is_drawn: list[bool]
 
 
@@ -96,9 +96,7 @@ class GroundedBatches:
             rng,
             self.batch - n_text,
             self.mixture,
-            lambda: draw_scene(seed_of(self.split, int(rng.integers(10**6))), self.split)
-            if self.split is not Split.TRAIN
-            else draw_scene(int(rng.integers(2**31))),
+            lambda: self._scene(rng),
             speak_freely=self.split is Split.COMPOSITIONAL,
         )
         drawn = [scene for talk in talks for scene in talk.scenes]
@@ -108,6 +106,11 @@ class GroundedBatches:
         pixels = seen_pixels(drawn, rng, self.preprocess, self.mixture.larger, self.mixture.jpeg)
         n_words = len(tokens.scenes) - len(drawn)
         return GroundedBatch(tokens, self.preprocess.normalized(pixels), [True] * len(drawn) + [False] * n_words)
+
+
+    def _scene(self, rng: np.random.Generator) -> Scene:
+        n_scenes = 2**31 if self.split is Split.TRAIN else 10**6
+        return draw_scene(seed_of(self.split, int(rng.integers(n_scenes))), self.split)
 
 
 @dataclass
@@ -172,7 +175,7 @@ class GroundingStage:
         """Embeddings of everything that is handed in, in order (ND)."""
         n_drawn = sum(batch.is_drawn)
         with torch.no_grad():
-            features = self.encoder(batch.pixels_P3HW.to(self.device))
+            features = self.encoder(batch.pixels.to(self.device))
         media_PCD = self.projector(features.float())
         if n_drawn == len(batch.is_drawn):
             return media_PCD.flatten(0, 1)
@@ -181,11 +184,11 @@ class GroundingStage:
         return torch.cat([media_PCD.flatten(0, 1).to(cells_ND.dtype), cells_ND])
 
     def _logits(self, batch: GroundedBatch, noise: float = 0.0) -> tuple[Tensor, Tensor]:
-        embeddings_BLD = self.decoder.get_input_embeddings()(batch.tokens.ids_BL.to(self.device))
-        at_N = batch.tokens.media_at_N.to(self.device)
+        embeddings_BLD = self.decoder.get_input_embeddings()(batch.tokens.ids.to(self.device))
+        at_N = batch.tokens.media_at.to(self.device)
         embeddings_BLD = splice(embeddings_BLD, at_N, self._media(batch, noise))
         with use_adapter(self.decoder, self.adapter):
-            return answer_logits(self.decoder, embeddings_BLD, batch.tokens.labels_BL.to(self.device))
+            return answer_logits(self.decoder, embeddings_BLD, batch.tokens.labels.to(self.device))
 
     def loss(self, batch: GroundedBatch) -> Tensor:
         """Cross-entropy of the answers."""

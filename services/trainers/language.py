@@ -10,7 +10,7 @@ appear. It is also the very form in which a projector can later hand over what a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +143,7 @@ def answer_logits(decoder: torch.nn.Module, embeddings_BLD: Tensor, labels_BL: T
 def answer_loss(logits_MV: Tensor, at_M: Tensor, batch: TokenBatch) -> Tensor:
     """Weighted cross-entropy of the answers."""
     device = logits_MV.device
-    labels_M, weights_M = (t.to(device).flatten()[at_M] for t in (batch.labels_BL, batch.weights_BL))
+    labels_M, weights_M = (t.to(device).flatten()[at_M] for t in (batch.labels, batch.weights))
     losses_M = F.cross_entropy(logits_MV, labels_M, reduction="none")
     return (losses_M * weights_M).sum() / weights_M.sum()
 
@@ -151,8 +151,8 @@ def answer_loss(logits_MV: Tensor, at_M: Tensor, batch: TokenBatch) -> Tensor:
 def right_answers(logits_MV: Tensor, at_M: Tensor, batch: TokenBatch) -> dict[str, list[bool]]:
     """Which answers greedy decoding would get exactly right, by kind."""
     at_M = at_M.cpu()
-    hits = logits_MV.argmax(-1).cpu() == batch.labels_BL.flatten()[at_M]
-    owner = batch.answer_BL.flatten()[at_M]
+    hits = logits_MV.argmax(-1).cpu() == batch.labels.flatten()[at_M]
+    owner = batch.answer.flatten()[at_M]
     misses = torch.bincount(owner, weights=(~hits).float(), minlength=len(batch.kinds))
     result: dict[str, list[bool]] = {}
     for kind, missed in zip(batch.kinds, misses.tolist(), strict=True):
@@ -181,7 +181,10 @@ class LanguageBatches:
     def __call__(self, index: int) -> TokenBatch:
         """Draws batch `index`."""
         rng = np.random.default_rng((self.seed, index))
-        return Encoder(self.tokenizer_json)(text_conversations(rng, self.batch, self.mixture))
+        mixture, n = self.mixture, self.batch
+        if index % 2:  # short conversations are where a way to search is found first
+            mixture, n = replace(mixture, n_tokens=mixture.n_tokens * 3 // 8), self.batch * 2
+        return Encoder(self.tokenizer_json)(text_conversations(rng, n, mixture))
 
 
 class LanguageStage:
@@ -207,11 +210,11 @@ class LanguageStage:
 
     def _logits(self, batch: TokenBatch, noise: float) -> tuple[Tensor, Tensor]:
         embedding = self.trained.get_input_embeddings()
-        embeddings_BLD = embedding(batch.ids_BL.to(self.device))
+        embeddings_BLD = embedding(batch.ids.to(self.device))
         if batch.scenes:
             cells_ND = embed_cells(embedding, self.cells(batch.scenes).to(self.device), noise)
-            embeddings_BLD = splice(embeddings_BLD, batch.media_at_N.to(self.device), cells_ND)
-        return answer_logits(self.trained, embeddings_BLD, batch.labels_BL.to(self.device))
+            embeddings_BLD = splice(embeddings_BLD, batch.media_at.to(self.device), cells_ND)
+        return answer_logits(self.trained, embeddings_BLD, batch.labels.to(self.device))
 
     def loss(self, batch: TokenBatch) -> Tensor:
         """Cross-entropy of the answers."""

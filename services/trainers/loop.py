@@ -78,7 +78,8 @@ def make_optimizers(module: nn.Module, recipe: Optimizer) -> list[torch.optim.Op
 
     Source: Jordan et al. 2024 (Muon); Liu et al. 2025, arXiv 2502.16982, for the shared learning rate.
     """
-    hidden, rest = [], []
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue

@@ -1,8 +1,8 @@
 """The base vision encoder, trained by dense supervision: every cell of every picture says what is in it.
 
-Heads are linear, one for each attribute (and the cell's place) and shared by the nine cells, and are thrown away. Since an attribute
-has to be readable linearly and by itself, a projector that is linear can hand it on, and so can one that has
-never seen this color on this shape.
+Heads are linear, one for each attribute (and the cell's place) and shared by the nine cells, and are thrown
+away. Since an attribute has to be readable linearly and by itself, a projector that is linear can hand it on, and
+so can one that has never seen this color on this shape.
 """
 
 # B pictures, C cells (9), T tokens, F feature width
@@ -34,9 +34,9 @@ HEADS = {"presence": 2, "shape": len(SHAPES), "color": len(COLORS), "size": len(
 
 @dataclass
 class VisionBatch:
-    """Pictures and what every cell of them holds (`EMPTY` where there is nothing to say)."""
+    """Pixels (B3HW), and labels (BC) of what every cell holds, `EMPTY` where there is nothing to say."""
 
-    pixels_B3HW: Tensor
+    pixels: Tensor
     labels: dict[str, Tensor]
 
 
@@ -136,7 +136,7 @@ class VisionStage:
 
     def loss(self, batch: VisionBatch) -> Tensor:
         """Sum of the heads' cross-entropies."""
-        logits = self.trained(batch.pixels_B3HW.to(self.device))
+        logits = self.trained(batch.pixels.to(self.device))
         losses = [
             F.cross_entropy(
                 logits[name].flatten(0, 1),

@@ -32,11 +32,11 @@ def test_batches_learn_answers_alone_and_make_room_for_pictures(files: dict[str,
     rng = np.random.default_rng(0)
     talks = [ConversationMaker(rng, speak_freely=False).about(lambda: draw_scene(1), 100) for _ in range(6)]
     batch = encoder(talks)
-    assert len(batch.media_at_N) == CELLS * len(batch.scenes)
-    assert len(batch.kinds) == int(batch.answer_BL.max()) + 1
-    learnt = batch.labels_BL != IGNORED
-    assert torch.equal(learnt, batch.weights_BL > 0)
-    row = batch.labels_BL[0]
+    assert len(batch.media_at) == CELLS * len(batch.scenes)
+    assert len(batch.kinds) == int(batch.answer.max()) + 1
+    learnt = batch.labels != IGNORED
+    assert torch.equal(learnt, batch.weights > 0)
+    row = batch.labels[0]
     answers = encoder.tokenizer.decode(row[row != IGNORED].tolist(), skip_special_tokens=False)
     expected = "".join(piece.split("<|end|>")[0] + "<|end|>" for piece in talks[0].text.split("<|assistant|>")[1:])
     assert answers == expected
@@ -55,7 +55,7 @@ def test_conversations_read_as_the_chat_template_writes(files: dict[str, bytes])
     ]
     tokenizer = load_tokenizer(files)
     assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == text
-    ids = Encoder(files["tokenizer.json"], tokens_per_picture=1)([Conversation(text + "x<|end|>", ())]).ids_BL[0]
+    ids = Encoder(files["tokenizer.json"], tokens_per_picture=1)([Conversation(text + "x<|end|>", ())]).ids[0]
     assert tokenizer(text + "x<|end|>", add_special_tokens=False).input_ids == ids.tolist()
 
 
