@@ -62,7 +62,7 @@ check: setup ## formatting, types, layers, contracts, README
 	$(BIN)/python -m tests.tools.readme
 
 .PHONY: bench
-bench: setup ## run a benchmark: make bench hop
+bench: setup ## run all benchmarks, or one: make bench hop
 	@$(BIN)/python benchmarks/run.py $(NAME) $(ARGS)
 
 .PHONY: eval

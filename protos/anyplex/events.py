@@ -152,7 +152,7 @@ def decode(message: gateway_pb2.Event) -> Event | None:
 
 def begins_answer(message: gateway_pb2.Event) -> bool:
     """Whether something of the answer has come with an event: then the request may not be sent again."""
-    return message.WhichOneof("event") != "accepted"
+    return bool(message.WhichOneof("event") != "accepted")
 
 
 def _accepted(message: gateway_pb2.Event) -> Event:

@@ -18,7 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 @click.argument("name", required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str | None, arguments: tuple[str, ...]) -> int:
-    """Run the benchmark NAME, or list them. It prints a table and writes JSON to benchmarks/results/."""
+    """Run the benchmark NAME, or all of them; NAME --help for its options.
+
+    Each prints a table, writes JSON and a picture to benchmarks/results/, and fails below its bar.
+    """
     runner = ROOT / "benchmarks" / "run.py"
     if not runner.exists():
         raise NotFound("benchmarks are part of the repository, and this installation is not a checkout of it")
