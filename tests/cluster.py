@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -226,7 +227,13 @@ def running(
         log = home / "logs" / f"{name}.log"
         with cluster.env():
             state = read_state(name)
+            processes = psutil.Process(state.pid).children(recursive=True) if state is not None else []
+            begun_s = time.monotonic()
             stop(name, lines.append)
-        if state is not None:
-            wait_until(lambda: not psutil.pid_exists(state.pid) or not state.alive())
         print("\n".join(lines[-3:]), json.dumps(log.read_text()[-500:]) if log.exists() else "")
+        # Whatever a test has done to it: nothing of a cluster stays, neither processes nor what they wrote.
+        wait_until(lambda: not any(process.is_running() for process in processes), 60)
+        if state is not None:
+            took_s = time.monotonic() - begun_s
+            print(f"figure: cluster {name}, {len(processes)} processes, gone {took_s:.1f} s after it was stopped")
+            assert list(Path(tempfile.gettempdir()).glob(f"apx-*/session_*_{state.pid}")) == []

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,8 @@ RAY_ENVIRONMENT = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     # Serve's replicas open a port that unpickles what it is sent: Ray's tokens guard it.
     "RAY_AUTH_MODE": "token",
+    # Ray runs workers at a niceness of 15: beside anything else that computes, replicas would hardly get a turn.
+    "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
@@ -124,6 +127,12 @@ def _catch_signals(stopped: threading.Event) -> None:
             signal.signal(number, lambda *_: stopped.set())
 
 
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
 class Cluster:
     """One cluster, owned by this process.
 
@@ -174,6 +183,8 @@ class Cluster:
         edge = settings_from_env(
             host=gateway.host, data_token=options.token, control_token="", max_deadline_s=deadline_s
         )
+        # Chosen here, so that a gateway that is restarted is scraped where it was before.
+        edge = dataclasses.replace(edge, metrics_port=edge.metrics_port or _free_port(edge.metrics_host))
         inside = settings_from_env(
             max_deadline_s=deadline_s,
             host=deployment.profile.host,

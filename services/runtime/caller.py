@@ -40,7 +40,7 @@ class GrpcCaller(ContractCaller):
         wait_s: Longest wait for a replica where there is none.
     """
 
-    def __init__(self, routes: Routes, channels: ChannelPool, wait_s: float = 60.0) -> None:
+    def __init__(self, routes: Routes, channels: ChannelPool, wait_s: float = 120.0) -> None:
         self.routes = routes
         self.channels = channels
         self.router = Router(routes, wait_s)

@@ -33,7 +33,6 @@ def whole(live: dict[str, str]) -> gateway_pb2.GenerateRequest:
     message.parts.add(text="what is this?")
     media = message.parts.add().media
     media.modality, media.mime_type, media.content_hash = "image", "image/png", "h"
-    media.regions.add(x1=0.1, y1=0.1, x2=0.9, y2=0.9, label="it")
     request.sampling.CopyFrom(
         types_pb2.Sampling(
             max_tokens=2,
@@ -49,6 +48,13 @@ def whole(live: dict[str, str]) -> gateway_pb2.GenerateRequest:
             logprobs=1,
         )  # fmt: skip
     )
+    return request
+
+
+def with_regions(request: gateway_pb2.GenerateRequest) -> gateway_pb2.GenerateRequest:
+    """The same with a place in the picture that the text refers to."""
+    request = copy.deepcopy(request)
+    request.messages[0].parts[1].media.regions.add(x1=0.1, y1=0.1, x2=0.9, y2=0.9, label="it")
     return request
 
 

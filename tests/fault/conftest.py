@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import grpc
 import pytest
 
 from anyplex import Client
+from anyplex.v1 import gateway_pb2
 from tests.cluster import Cluster, make_tiny_weights, running, write_profile
+from tests.fault.bad_requests import whole
+from tests.fault.wire import SENDABLE
 
 # Well above what eight clients put on one component, so that only a test that means to makes it scale.
 TARGET_ONGOING = 12
@@ -34,3 +38,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def client(cluster: Cluster) -> Iterator[Client]:
     with cluster.client(retry=False) as client:
         yield client
+
+
+@pytest.fixture(scope="package")
+def channel(cluster: Cluster) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(cluster.address, SENDABLE) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="package")
+def live(cluster: Cluster) -> dict[str, str]:
+    with cluster.client() as client:
+        systems = {system.name: system for system in client.systems()}
+    return dict(systems["next-gpt"].versions)
+
+
+@pytest.fixture(scope="package")
+def base(live: dict[str, str]) -> gateway_pb2.GenerateRequest:
+    return whole(live)

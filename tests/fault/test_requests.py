@@ -2,89 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import random
 import statistics
-import time
-from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
-import numpy as np
 import psutil
 import pytest
-from PIL import Image as PillowImage
 
-from anyplex import Client, Image
-from anyplex.v1 import error_pb2, gateway_pb2, media_pb2, types_pb2
+from anyplex import Client
+from anyplex.v1 import gateway_pb2, media_pb2, types_pb2
 from services.gateway.server import MAX_INLINE_MEDIA, MESSAGE_SLACK_BYTES
-from services.runtime.status import DETAILS_KEY
-from tests import statuses
 from tests.cluster import Cluster, pid_at
-from tests.fault.bad_requests import spoiled, whole, with_media_parameters, with_source
+from tests.fault.bad_requests import spoiled, whole, with_media_parameters, with_regions, with_source
+from tests.fault.wire import Refusal, finished, send
 from tests.pictures import encoded
 
 pytestmark = pytest.mark.cluster
 
-GENERATE = "/anyplex.v1.GatewayService/Generate"
 CAP_BYTES = MAX_INLINE_MEDIA * 4 * 2**20 + MESSAGE_SLACK_BYTES
-SENDABLE = [("grpc.max_send_message_length", -1)]
-
-
-class Refusal:
-    """How a call ended."""
-
-    def __init__(self, error: grpc.RpcError | None, took_s: float) -> None:
-        self.code = error.code() if error is not None else grpc.StatusCode.OK  # type: ignore[attr-defined]
-        self.message: str = (error.details() or "") if error is not None else ""  # type: ignore[attr-defined]
-        self.took_s = took_s
-        self.fields: list[str] = []
-        for key, value in (error.trailing_metadata() or ()) if error is not None else ():  # type: ignore[attr-defined]
-            if key == DETAILS_KEY:
-                detail = error_pb2.ErrorDetail()
-                error_pb2.RpcStatus.FromString(value).details[0].Unpack(detail)
-                self.fields = [violation.field for violation in detail.field_violations]
-        statuses.note(self.code, self.message)
-
-
-@pytest.fixture(scope="module")
-def channel(cluster: Cluster) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(cluster.address, SENDABLE) as channel:
-        yield channel
-
-
-def send(channel: grpc.Channel, data: bytes, path: str = GENERATE, timeout_s: float = 60.0, **rest: Any) -> Refusal:
-    """Send any bytes at all; read the answer to its end."""
-    begun_s = time.perf_counter()
-    try:
-        for _ in channel.unary_stream(path, bytes, bytes)(data, timeout=timeout_s, **rest):
-            pass
-    except grpc.RpcError as error:
-        return Refusal(error, time.perf_counter() - begun_s)
-    return Refusal(None, time.perf_counter() - begun_s)
-
-
-def finished(cluster: Cluster) -> dict[str, int]:
-    """How many calls every component has answered; those that it refused are not among them."""
-    counts: dict[str, int] = {}
-    for replica in cluster.state.replicas:
-        stats = cluster.stats(replica.address)
-        counts[replica.component] = stats.finished + stats.running
-    return counts
-
-
-@pytest.fixture(scope="module")
-def live(cluster: Cluster) -> dict[str, str]:
-    with cluster.client() as client:
-        systems = {system.name: system for system in client.systems()}
-    return dict(systems["next-gpt"].versions)
-
-
-@pytest.fixture(scope="module")
-def base(live: dict[str, str]) -> gateway_pb2.GenerateRequest:
-    return whole(live)
 
 
 # ---- row 2 -----------------------------------------------------------------------------------------------
@@ -101,8 +37,10 @@ def test_row_2_every_field_missing_or_out_of_range(
     wrong: list[str] = []
     total = 0
     paths = set()
+    # What no system here makes or reads is refused as such, and wrong values of it before that.
     parameters = [found for found in spoiled(with_media_parameters(good)) if found[0].startswith("media_parameters")]
-    for path, request in [*spoiled(good), *parameters]:
+    regions = [found for found in spoiled(with_regions(good)) if ".regions" in found[0]]
+    for path, request in [*spoiled(good), *parameters, *regions]:
         refusal = send(channel, request.SerializeToString())
         total += 1
         paths.add(path)
@@ -248,62 +186,6 @@ def test_row_4_the_cap_plus_one_byte(cluster: Cluster, channel: grpc.Channel) ->
     assert within.code is grpc.StatusCode.INVALID_ARGUMENT, "the cap itself is let in, and then looked at"
 
 
-# ---- row 8 -----------------------------------------------------------------------------------------------
-
-
-def strange_pictures() -> dict[str, bytes]:
-    """Pictures that are small, odd, damaged, or none."""
-    rng = random.Random(8)
-    found: dict[str, bytes] = {}
-    for mode, form in (
-        ("RGB", "PNG"), ("L", "PNG"), ("1", "PNG"), ("P", "PNG"), ("LA", "PNG"), ("RGBA", "PNG"), ("CMYK", "JPEG"),
-        ("L", "JPEG"), ("RGB", "GIF"), ("RGB", "BMP"), ("RGB", "WEBP"), ("CMYK", "TIFF"), ("P", "GIF"),
-        ("YCbCr", "JPEG"),
-    ):  # fmt: skip
-        for size in (1, 2, 7, 64):
-            found[f"{size}×{size} {mode} {form}"] = encoded(size, size, form, mode)
-    deep = PillowImage.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16)
-    for name, picture in (("16-bit", deep), ("32-bit", deep.convert("I")), ("float", deep.convert("F"))):
-        buffer = io.BytesIO()
-        picture.save(buffer, "TIFF" if name != "16-bit" else "PNG")
-        found[f"{name} gray"] = buffer.getvalue()
-    for shape in ((1, 4000), (4000, 1)):
-        buffer = io.BytesIO()
-        PillowImage.new("RGB", shape).save(buffer, "PNG")
-        found[f"{shape[0]}×{shape[1]}"] = buffer.getvalue()
-    for form in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"):
-        data = encoded(3, 64, form)
-        for share in (0.02, 0.2, 0.5, 0.9, 0.99):
-            found[f"{form} cut at {share:.0%}"] = data[: max(1, int(len(data) * share))]
-        for number in range(6):
-            damaged = bytearray(data)
-            for _ in range(1 + number):
-                damaged[rng.randrange(len(damaged))] = rng.randrange(256)
-            found[f"{form} damaged {number}"] = bytes(damaged)
-    for size in (1, 8, 1000):
-        found[f"{size} random bytes"] = rng.randbytes(size)
-    found["text"] = b"this is no picture"
-    found["svg"] = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
-    return found
-
-
-def test_row_8_strange_pictures(cluster: Cluster, channel: grpc.Channel, base: gateway_pb2.GenerateRequest) -> None:
-    codes: Counter[str] = Counter()
-    wrong = []
-    for name, data in strange_pictures().items():
-        request = with_source(base, "inline", data)
-        request.messages[0].parts[1].media.mime_type = ""
-        refusal = send(channel, request.SerializeToString())
-        codes[refusal.code.name] += 1
-        if refusal.code not in (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT):
-            wrong.append(f"{name}: {refusal.code.name} {refusal.message}")
-        elif refusal.code is grpc.StatusCode.INVALID_ARGUMENT:
-            assert "request.messages[0].parts[1].image" in refusal.fields, (name, refusal.fields, refusal.message)
-    print(f"figure: row 8: {sum(codes.values())} pictures: {dict(codes)}")
-    assert wrong == []
-    assert codes["OK"] >= 30
-
-
 # ---- rows 11 and 12 --------------------------------------------------------------------------------------
 
 
@@ -343,59 +225,3 @@ def test_row_12_metadata_and_names_beyond_reason(cluster: Cluster, channel: grpc
     assert send(channel, good.SerializeToString()).code is grpc.StatusCode.NOT_FOUND
     assert send(channel, data, "/anyplex.v1.GatewayService/Nothing").code is grpc.StatusCode.UNIMPLEMENTED
     assert client.generate("still there?", max_tokens=1).usage.completion_tokens == 1
-
-
-# ---- row 1 -----------------------------------------------------------------------------------------------
-
-MUTANTS = 10_000
-CLEAN = {
-    grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.UNIMPLEMENTED,
-}  # fmt: skip
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """Change, drop or double some bytes."""
-    changed = bytearray(data)
-    for _ in range(rng.choice((1, 1, 2, 4, 16))):
-        at = rng.randrange(len(changed))
-        match rng.randrange(4):
-            case 0:
-                changed[at] = rng.randrange(256)
-            case 1:
-                changed[at] ^= 1 << rng.randrange(8)
-            case 2:
-                del changed[at : at + rng.randrange(1, 8)]
-            case _:
-                changed[at:at] = changed[at : at + rng.randrange(1, 8)]
-        if not changed:
-            changed = bytearray(b"\x00")
-    return bytes(changed)
-
-
-def test_row_1_mutated_messages(cluster: Cluster, channel: grpc.Channel, base: gateway_pb2.GenerateRequest) -> None:
-    # Answers to those that are still good messages are kept short, so that time goes into reading, not into models.
-    request = with_source(base, "inline", encoded(1, 8))
-    request.sampling.max_tokens = 1
-    request.sampling.n = 1
-    sources = [request.SerializeToString(), with_source(base, "features", b"").SerializeToString()]
-    pids = {replica.address: pid_at(replica.address) for replica in cluster.state.replicas}
-    pids[cluster.address] = pid_at(cluster.address)
-
-    def one(number: int) -> Refusal:
-        rng = random.Random(number)
-        return send(channel, mutated(rng.choice(sources), rng), timeout_s=30.0)
-
-    with ThreadPoolExecutor(16) as pool:
-        refusals = list(pool.map(one, range(MUTANTS)))
-    codes = Counter(refusal.code.name for refusal in refusals)
-    print(f"figure: row 1: {MUTANTS} mutated messages: {dict(codes)}, 0 restarts")
-    assert {refusal.code for refusal in refusals} <= CLEAN, [
-        refusal.message for refusal in refusals if refusal.code not in CLEAN
-    ][:5]
-    assert {address: pid_at(address) for address in pids} == pids
-
-
-def test_pictures_beside_strange_ones_are_answered(client: Client) -> None:
-    assert client.generate(["what is this?", Image(encoded(1))], max_tokens=2).usage.media_tokens > 0

@@ -18,7 +18,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 
-LOADERS = 56
+LOADERS = 24
 GUARD_S = 240.0
 
 
@@ -69,7 +69,7 @@ def test_row_31_load_on_the_encoder_brings_a_second_one_of_it_alone(cluster: Clu
             wait_until(lambda: len(cluster.replicas(encoder)) == 2, GUARD_S)
             up_s = time.monotonic() - begun_s
             doubled_s = time.monotonic()
-            wait_until(lambda: load.finished_since(doubled_s) >= 2 * LOADERS, GUARD_S)
+            wait_until(lambda: load.finished_since(doubled_s) >= LOADERS, GUARD_S)
             both = [cluster.stats(replica.address).finished for replica in cluster.replicas(encoder)]
         calm_s = time.monotonic()
         wait_until(lambda: len(cluster.replicas(encoder)) == 1, GUARD_S)

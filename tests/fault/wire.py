@@ -1,0 +1,52 @@
+"""Any bytes at all, sent to any method, and how that ended."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import grpc
+
+from anyplex.v1 import error_pb2
+from services.runtime.status import DETAILS_KEY
+from tests import statuses
+from tests.cluster import Cluster
+
+GENERATE = "/anyplex.v1.GatewayService/Generate"
+SENDABLE = [("grpc.max_send_message_length", -1)]
+
+
+class Refusal:
+    """How a call ended."""
+
+    def __init__(self, error: grpc.RpcError | None, took_s: float) -> None:
+        self.code = error.code() if error is not None else grpc.StatusCode.OK  # type: ignore[attr-defined]
+        self.message: str = (error.details() or "") if error is not None else ""  # type: ignore[attr-defined]
+        self.took_s = took_s
+        self.fields: list[str] = []
+        for key, value in (error.trailing_metadata() or ()) if error is not None else ():  # type: ignore[attr-defined]
+            if key == DETAILS_KEY:
+                detail = error_pb2.ErrorDetail()
+                error_pb2.RpcStatus.FromString(value).details[0].Unpack(detail)
+                self.fields = [violation.field for violation in detail.field_violations]
+        statuses.note(self.code, self.message)
+
+
+def send(channel: grpc.Channel, data: bytes, path: str = GENERATE, timeout_s: float = 60.0, **rest: Any) -> Refusal:
+    """Send any bytes at all; read the answer to its end."""
+    begun_s = time.perf_counter()
+    try:
+        for _ in channel.unary_stream(path, bytes, bytes)(data, timeout=timeout_s, **rest):
+            pass
+    except grpc.RpcError as error:
+        return Refusal(error, time.perf_counter() - begun_s)
+    return Refusal(None, time.perf_counter() - begun_s)
+
+
+def finished(cluster: Cluster) -> dict[str, int]:
+    """How many calls every component has answered; those that it refused are not among them."""
+    counts: dict[str, int] = {}
+    for replica in cluster.state.replicas:
+        stats = cluster.stats(replica.address)
+        counts[replica.component] = stats.finished + stats.running
+    return counts
