@@ -35,12 +35,13 @@ class Answerer:
         self.projector = build_projector(projector.type, projector.config).eval()
         self.projector.load_state_dict(float_tensors(projector))
         backbone = weights.store.get(slots["think"])
-        self.decoder = load_decoder(backbone).eval()
+        self.decoder = load_decoder(backbone)
+        self.decoder.train(False)
         self.tokenizer = load_tokenizer(
             {name: backbone.read_file(name) for name in ("tokenizer.json", "tokenizer_config.json")}
         )
         self.generation: dict[str, Any] = json.loads(backbone.read_file("generation_config.json"))
-        self.media_id = int(self.tokenizer.convert_tokens_to_ids(backbone.config["media_token"]))
+        self.media_id: int = self.tokenizer.get_vocab()[backbone.config["media_token"]]
         self.adapter: str | None = None
         if "think/lora" in slots:
             lora = weights.store.get(slots["think/lora"])

@@ -91,7 +91,7 @@ def table_of(scene: Scene) -> str:
 
 
 # Kinds that need a search or a comparison are asked more often than those that only name what is found.
-_KIND_WEIGHTS = {"exists": 3.0, "place": 3.0, "compare": 3.0, "neighbor": 2.0, "background": 0.5}
+_KIND_WEIGHTS = {"neighbor": 3.0, "compare": 3.0, "exists": 2.0, "place": 2.0}
 _KINDS = np.array(KINDS)
 _KIND_SHARES = np.array([_KIND_WEIGHTS.get(kind, 1.0) for kind in KINDS])
 _KIND_SHARES /= _KIND_SHARES.sum()
@@ -218,9 +218,9 @@ class Encoder:
 
         self.tokenizer: Any = Tokenizer.from_str(tokenizer_json.decode())
         self.tokens_per_picture = tokens_per_picture
-        self._media, self._end, self._assistant, self._pad = (
-            int(self.tokenizer.token_to_id(token)) for token in (MEDIA, "<|end|>", "<|assistant|>", "<|pad|>")
-        )
+        ids: dict[str, int] = self.tokenizer.get_vocab(with_added_tokens=True)
+        self._media, self._pad = ids[MEDIA], ids["<|pad|>"]
+        self._end, self._assistant = ids["<|end|>"], ids["<|assistant|>"]
 
     def word(self, text: str) -> int:
         """Id of a word that is one token.
@@ -253,9 +253,12 @@ class Encoder:
                 weights[i, start:stop] = (stop - start) ** -0.75
                 answers[i, start:stop] = n_answers
                 n_answers += 1
-        media_at = np.flatnonzero(ids.reshape(-1) == self._media)
         return TokenBatch(
-            *(torch.from_numpy(a) for a in (ids, labels, weights, answers, media_at)),
+            ids=torch.from_numpy(ids),
+            labels=torch.from_numpy(labels),
+            weights=torch.from_numpy(weights),
+            answer=torch.from_numpy(answers),
+            media_at=torch.from_numpy(np.flatnonzero(ids.reshape(-1) == self._media)),
             scenes=[scene for c in conversations for scene in c.scenes],
             kinds=[kind for c in conversations for kind in c.kinds],
         )

@@ -133,7 +133,9 @@ class GroundingStage:
         self.device = device
         self.parts = parts
         self.encoder = parts.encoder.to(device).requires_grad_(False).eval()
-        self.decoder = parts.decoder.to(device).requires_grad_(False)
+        self.decoder = parts.decoder
+        self.decoder.to(device)  # type: ignore[arg-type]  # its wrapper hides the signature
+        self.decoder.requires_grad_(False)
         if device.type == "cpu":  # see LanguageStage
             self.decoder.set_attn_implementation("eager")
         self.cells = CellWords(Encoder(parts.tokenizer_json))
@@ -142,7 +144,7 @@ class GroundingStage:
         if parts.projector_tensors is not None:
             self.projector.load_state_dict(parts.projector_tensors)
         self.adapter: str | None = None
-        trained = {"projector": self.projector}
+        trained: dict[str, nn.Module] = {"projector": self.projector}
         if recipe.stage == "instruct":
             lora = recipe.model["lora"]
             add_adapter(
@@ -176,12 +178,12 @@ class GroundingStage:
         n_drawn = sum(batch.is_drawn)
         with torch.no_grad():
             features = self.encoder(batch.pixels.to(self.device))
-        media_PCD = self.projector(features.float())
+        media_ND: Tensor = self.projector(features.float()).flatten(0, 1)
         if n_drawn == len(batch.is_drawn):
-            return media_PCD.flatten(0, 1)
+            return media_ND
         words = self.cells(batch.tokens.scenes[n_drawn:]).to(self.device)
         cells_ND = embed_cells(self.decoder.get_input_embeddings(), words, noise)
-        return torch.cat([media_PCD.flatten(0, 1).to(cells_ND.dtype), cells_ND])
+        return torch.cat([media_ND.to(cells_ND.dtype), cells_ND])
 
     def _logits(self, batch: GroundedBatch, noise: float = 0.0) -> tuple[Tensor, Tensor]:
         embeddings_BLD = self.decoder.get_input_embeddings()(batch.tokens.ids.to(self.device))

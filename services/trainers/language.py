@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
-from torch import Tensor
+from torch import Tensor, nn
 
 from services.backbone.model import build_decoder
 from services.backbone.tokenizer import train_tokenizer
@@ -32,6 +33,9 @@ from services.trainers.conversations import (
     vary,
 )
 from services.trainers.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MAX_CELL_WORDS = 6
 
@@ -116,10 +120,10 @@ class CellWords:
         return self._ids[word]
 
 
-def embed_cells(embedding: torch.nn.Embedding, words_NW: Tensor, noise: float) -> Tensor:
+def embed_cells(embedding: nn.Module, words_NW: Tensor, noise: float) -> Tensor:
     """Sums the embeddings of each cell's words, and blurs them by up to `noise` of their own size (ND)."""
     known = words_NW >= 0
-    summed_ND = (embedding(words_NW.clamp(min=0)) * known.unsqueeze(-1)).sum(1)
+    summed_ND: Tensor = (embedding(words_NW.clamp(min=0)) * known.unsqueeze(-1)).sum(1)
     if noise > 0:
         scale = summed_ND.detach().square().mean(-1, keepdim=True).sqrt()
         amount = torch.rand(len(summed_ND), 1, device=summed_ND.device) * noise
@@ -133,11 +137,13 @@ def splice(embeddings_BLD: Tensor, media_at_N: Tensor, media_ND: Tensor) -> Tens
     return flat.index_copy(0, media_at_N, media_ND.to(flat.dtype)).view_as(embeddings_BLD)
 
 
-def answer_logits(decoder: torch.nn.Module, embeddings_BLD: Tensor, labels_BL: Tensor) -> tuple[Tensor, Tensor]:
+def answer_logits(decoder: PreTrainedModel, embeddings_BLD: Tensor, labels_BL: Tensor) -> tuple[Tensor, Tensor]:
     """Runs the decoder, and its head at labeled positions only (MV); returns their flat indices too."""
-    hidden_BLD = decoder.model(inputs_embeds=embeddings_BLD, use_cache=False).last_hidden_state
+    hidden_BLD = decoder.base_model(inputs_embeds=embeddings_BLD, use_cache=False).last_hidden_state
     at_M = (labels_BL.flatten() != IGNORED).nonzero().squeeze(1)
-    return decoder.lm_head(hidden_BLD.flatten(0, 1)[at_M]).float(), at_M
+    head = decoder.get_output_embeddings()  # type: ignore[no-untyped-call]
+    logits_MV: Tensor = head(hidden_BLD.flatten(0, 1)[at_M])
+    return logits_MV.float(), at_M
 
 
 def answer_loss(logits_MV: Tensor, at_M: Tensor, batch: TokenBatch) -> Tensor:
@@ -198,7 +204,8 @@ class LanguageStage:
         self.files = kept_tokenizer(folder, lambda: train_tokenizer(tokenizer_lines(recipe.seed), vocabulary, signals))
         self.cells = CellWords(Encoder(self.files["tokenizer.json"]))
         torch.manual_seed(recipe.seed)
-        self.trained = build_decoder(recipe.model).to(device)
+        self.trained = build_decoder(recipe.model)
+        self.trained.to(device)  # type: ignore[arg-type]  # its wrapper hides the signature
         if device.type == "cpu":  # bfloat16 attention of torch's CPU kernel is slower backwards than plain products
             self.trained.set_attn_implementation("eager")
 

@@ -105,7 +105,7 @@ def results_of(recipe: Recipe, stage: VisionStage | LanguageStage | GroundingSta
         )
     ]
     if stage.adapter is not None:
-        lora = {**recipe.model["lora"], "base_architecture": stage.decoder.config.architectures[0]}
+        lora = {**recipe.model["lora"], "base_architecture": type(stage.decoder).__name__}
         tensors = adapter_tensors(stage.decoder, stage.adapter)
         results.append(Trained(writes["adapter"], "adapter", "lora", lora, tensors, {}))
     return results
