@@ -261,7 +261,8 @@ class Cluster:
                     address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
                     num_cpus=max(2, os.cpu_count() or 2), _temp_dir=self._scratch, **common,
                 )  # fmt: skip
-        except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001 - a node that starts too slowly is a bare Exception of Ray's
+            ray.shutdown()
             raise Unavailable(f"Ray does not start: {str(error).splitlines()[0][:300]}") from error
         self._ray = ray
 
