@@ -182,9 +182,8 @@ def _map_changes(holder: Any, field: FieldDescriptor) -> Iterator[Any]:
 
 
 def _flood(items: Any) -> None:
-    first = items[0] if len(items) else None
     for _ in range(5_000):
-        if first is None or isinstance(first, str):
-            items.append("x")
+        if hasattr(items, "add"):
+            items.add().CopyFrom(items[0])
         else:
-            items.add().CopyFrom(first)
+            items.append("x")

@@ -23,6 +23,7 @@ from anyplex.v1 import (
 from tests import statuses
 from tests.cluster import Cluster, pid_at
 from tests.fakes import tiny
+from tests.fault.wire import processes
 from tests.pictures import encoded
 
 pytestmark = pytest.mark.cluster
@@ -104,7 +105,7 @@ def test_row_10_tensors_that_lie(cluster: Cluster, channels: dict[str, grpc.Chan
     trace = tmp_path / "unpickled"
     project = input_projector_pb2_grpc.InputProjectorServiceStub(channels["see_in"]).Project
     decode = backbone_pb2_grpc.BackboneServiceStub(channels["think"]).Decode
-    pids = {replica.address: pid_at(replica.address) for replica in cluster.state.replicas}
+    pids = processes(cluster)
     wrong, total = [], 0
     for name, lie in lying_tensors(str(trace)).items():
         projected = input_projector_pb2.ProjectRequest(items=[encoder_pb2.Features(tensor=lie)])

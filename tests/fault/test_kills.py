@@ -15,6 +15,7 @@ import pytest
 from anyplex import Client, Unavailable
 from tests.cluster import GATEWAY, Cluster, kill, pid_at
 from tests.fault.traffic import Traffic
+from tests.fault.wire import processes
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
@@ -26,12 +27,6 @@ GONE_GUARD_S = 10.0
 BACK_GUARD_S = 240.0
 GONE_S: list[float] = []
 """How long each replica that was killed stayed in the routing."""
-
-
-def processes(cluster: Cluster, *but: str) -> dict[str, int]:
-    """Return who serves; the component that may sleep comes and goes, and is left out."""
-    left_out = {*but, cluster.component("llava-1.5.see_in")}
-    return {r.address: pid_at(r.address) for r in cluster.state.replicas if r.component not in left_out}
 
 
 class Watch(threading.Thread):

@@ -12,7 +12,7 @@ import pytest
 from anyplex.v1 import gateway_pb2
 from tests.cluster import Cluster, pid_at
 from tests.fault.bad_requests import with_source
-from tests.fault.wire import Refusal, send
+from tests.fault.wire import Refusal, processes, send
 from tests.pictures import encoded
 
 pytestmark = pytest.mark.cluster
@@ -50,7 +50,7 @@ def test_row_1_mutated_messages(cluster: Cluster, channel: grpc.Channel, base: g
     request.sampling.max_tokens = 1
     request.sampling.n = 1
     sources = [request.SerializeToString(), with_source(base, "features", b"").SerializeToString()]
-    pids = {replica.address: pid_at(replica.address) for replica in cluster.state.replicas}
+    pids = processes(cluster)
     pids[cluster.address] = pid_at(cluster.address)
 
     def one(number: int) -> Refusal:

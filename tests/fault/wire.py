@@ -10,7 +10,7 @@ import grpc
 from anyplex.v1 import error_pb2
 from services.runtime.status import DETAILS_KEY
 from tests import statuses
-from tests.cluster import Cluster
+from tests.cluster import Cluster, pid_at
 
 GENERATE = "/anyplex.v1.GatewayService/Generate"
 SENDABLE = [("grpc.max_send_message_length", -1)]
@@ -50,3 +50,9 @@ def finished(cluster: Cluster) -> dict[str, int]:
         stats = cluster.stats(replica.address)
         counts[replica.component] = stats.finished + stats.running
     return counts
+
+
+def processes(cluster: Cluster, *but: str) -> dict[str, int]:
+    """Return who serves; the component that may sleep comes and goes, and is left out."""
+    left_out = {*but, cluster.component("llava-1.5.see_in")}
+    return {r.address: pid_at(r.address) for r in cluster.state.replicas if r.component not in left_out}
