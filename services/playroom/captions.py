@@ -47,9 +47,7 @@ def caption_of(scene: Scene) -> str:
 def parse_caption(text: str) -> CaptionFacts | None:
     """Reads a caption; None where it is none, says something twice, or says anything else besides."""
     lowered = text.strip().lower()
-    objects = [
-        (match[3], match[2], match[1], match[4]) for match in _OBJECT.finditer(lowered)
-    ]
+    objects = [(match[3], match[2], match[1], match[4]) for match in _OBJECT.finditer(lowered)]
     backgrounds = _BACKGROUND.findall(lowered)
     rest = _FILLER.sub("", _BACKGROUND.sub("", _OBJECT.sub("", lowered)))
     if rest or not objects or len(backgrounds) != 1 or len(set(objects)) != len(objects):

@@ -79,9 +79,7 @@ def _templates() -> _Templates:
     covers, names = [], []
     for shape in SHAPES:
         for size in SIZES:
-            items = [
-                SceneObject(shape, "red", size, 0, (float(x), float(y))) for x in _SHIFTS for y in _SHIFTS
-            ]
+            items = [SceneObject(shape, "red", size, 0, (float(x), float(y))) for x in _SHIFTS for y in _SHIFTS]
             covers.append(coverage_of(shape, items, 1))
             names += [(shape, size)] * len(items)
     cover = np.concatenate(covers)

@@ -57,11 +57,7 @@ def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
 
 
 def _matching(scene: Scene, attributes: dict[str, str]) -> list[SceneObject]:
-    return [
-        item
-        for item in scene.objects
-        if all(_value(item, name) == value for name, value in attributes.items())
-    ]
+    return [item for item in scene.objects if all(_value(item, name) == value for name, value in attributes.items())]
 
 
 def _single_out(scene: Scene, item: SceneObject, rng: np.random.Generator, hidden: str = "") -> str | None:

@@ -107,7 +107,6 @@ class GroundedBatches:
         n_words = len(tokens.scenes) - len(drawn)
         return GroundedBatch(tokens, self.preprocess.normalized(pixels), [True] * len(drawn) + [False] * n_words)
 
-
     def _scene(self, rng: np.random.Generator) -> Scene:
         n_scenes = 2**31 if self.split is Split.TRAIN else 10**6
         return draw_scene(seed_of(self.split, int(rng.integers(n_scenes))), self.split)
@@ -147,9 +146,7 @@ class GroundingStage:
         trained: dict[str, nn.Module] = {"projector": self.projector}
         if recipe.stage == "instruct":
             lora = recipe.model["lora"]
-            add_adapter(
-                self.decoder, ADAPTER, rank=lora["rank"], alpha=lora["alpha"], targets=lora["targets"]
-            )
+            add_adapter(self.decoder, ADAPTER, rank=lora["rank"], alpha=lora["alpha"], targets=lora["targets"])
             self.adapter = ADAPTER
             trained["lora"] = adapter_modules(self.decoder, ADAPTER)
         self.trained = nn.ModuleDict(trained)

@@ -92,9 +92,7 @@ def make_optimizers(module: nn.Module, recipe: Optimizer) -> list[torch.optim.Op
         )
     if hidden:
         optimizers.append(
-            torch.optim.Muon(
-                hidden, lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
+            torch.optim.Muon(hidden, lr=recipe.lr, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
         )
     return optimizers
 

@@ -16,9 +16,7 @@ def test_a_seed_always_draws_the_same_scene() -> None:
 @pytest.mark.parametrize("split", [Split.TRAIN, Split.VALIDATION, Split.TEST])
 def test_no_split_but_the_compositional_one_shows_a_held_out_pair(split: Split) -> None:
     assert not any(draw_scene(seed_of(split, i), split).names_held_out_pair for i in range(2000))
-    assert all(
-        draw_scene(seed_of(Split.COMPOSITIONAL, i), Split.COMPOSITIONAL).names_held_out_pair for i in range(500)
-    )
+    assert all(draw_scene(seed_of(Split.COMPOSITIONAL, i), Split.COMPOSITIONAL).names_held_out_pair for i in range(500))
 
 
 def test_splits_do_not_share_seeds_and_end_where_they_should() -> None:

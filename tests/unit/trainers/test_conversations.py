@@ -63,8 +63,13 @@ def test_conversations_about_pictures_name_no_held_out_pair() -> None:
     rng = np.random.default_rng(1)
     maker = ConversationMaker(rng, speak_freely=False)
     for seed in range(300):
-        talk = maker.about(lambda seed=seed: draw_scene(seed), 100) if seed % 3 else maker.compare(  # type: ignore[misc]
-            lambda seed=seed: draw_scene(seed), 60  # type: ignore[misc]
+        talk = (
+            maker.about(lambda seed=seed: draw_scene(seed), 100)
+            if seed % 3
+            else maker.compare(  # type: ignore[misc]
+                lambda seed=seed: draw_scene(seed),
+                60,  # type: ignore[misc]
+            )
         )
         assert not any(scene.names_held_out_pair for scene in talk.scenes)
         assert not any(f"{color} {shape}" in talk.text for color, shape in HELD_OUT_PAIRS)

@@ -89,9 +89,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) ->
 
 
 def test_pictures_of_any_size_and_mode_become_pixels() -> None:
-    encoder = vision.VisionTraining(
-        yaml.safe_load((RECIPES / "vision.yaml").read_text())["model"]
-    ).encoder.eval()
+    encoder = vision.VisionTraining(yaml.safe_load((RECIPES / "vision.yaml").read_text())["model"]).encoder.eval()
     wide = Image.new("RGBA", (640, 200), (255, 0, 0, 128))
     gray = Image.new("L", (17, 17), 5)
     buffer = io.BytesIO()
