@@ -19,12 +19,12 @@ SENDABLE = [("grpc.max_send_message_length", -1)]
 class Refusal:
     """How a call ended."""
 
-    def __init__(self, error: grpc.RpcError | None, took_s: float) -> None:
-        self.code = error.code() if error is not None else grpc.StatusCode.OK  # type: ignore[attr-defined]
-        self.message: str = (error.details() or "") if error is not None else ""  # type: ignore[attr-defined]
+    def __init__(self, error: Any, took_s: float) -> None:
+        self.code = error.code() if error is not None else grpc.StatusCode.OK
+        self.message: str = (error.details() or "") if error is not None else ""
         self.took_s = took_s
         self.fields: list[str] = []
-        for key, value in (error.trailing_metadata() or ()) if error is not None else ():  # type: ignore[attr-defined]
+        for key, value in (error.trailing_metadata() or ()) if error is not None else ():
             if key == DETAILS_KEY:
                 detail = error_pb2.ErrorDetail()
                 error_pb2.RpcStatus.FromString(value).details[0].Unpack(detail)
