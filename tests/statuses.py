@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from grpc.aio import _call as grpc_call
 
 from anyplex import errors as client_errors
 from services.runtime.status import DETAILS_KEY
@@ -40,19 +41,22 @@ def leaks(message: str) -> list[str]:
 
 def watch() -> None:
     """Look at every status from now on."""
-    make_rpc_error = grpc.aio.AioRpcError.__init__
+    calls: Any = grpc_call
+    make_rpc_error = calls._create_rpc_error
     make_error = client_errors.AnyplexError.__init__
 
-    def noting_rpc_error(self: grpc.aio.AioRpcError, *arguments: Any, **named: Any) -> None:
-        make_rpc_error(self, *arguments, **named)
-        from_server = any(key == DETAILS_KEY for key, _ in self.trailing_metadata() or ())
-        if from_server or self.code() not in LOCAL:
-            note(self.code(), self.details())
+    def noting_rpc_error(*arguments: Any) -> Any:
+        error = make_rpc_error(*arguments)
+        from_server = any(key == DETAILS_KEY for key, _ in error.trailing_metadata() or ())
+        if from_server or error.code() not in LOCAL:
+            note(error.code(), error.details())
+        return error
 
     def noting_error(self: client_errors.AnyplexError, *arguments: Any, **named: Any) -> None:
         make_error(self, *arguments, **named)
         if self.request_id:
             note(self.code, self.message)
 
-    grpc.aio.AioRpcError.__init__ = noting_rpc_error  # type: ignore[method-assign]
+    # Where calls make them: errors that tests make by hand are no server's.
+    calls._create_rpc_error = noting_rpc_error
     client_errors.AnyplexError.__init__ = noting_error  # type: ignore[method-assign]

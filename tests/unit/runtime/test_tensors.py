@@ -11,6 +11,8 @@ import torch
 from anyplex.v1 import component_pb2_grpc
 from graph.errors import Exhausted, InvalidRequest, NotFound, Unavailable
 from graph.messages import Tensor, TensorRef
+from services.runtime.interceptors import interceptors
+from services.runtime.telemetry import Metrics, Tracing
 from services.runtime.tensors import (
     CHUNK_BYTES,
     MAX_TENSOR_BYTES,
@@ -167,7 +169,7 @@ def test_a_lease_lives_on_while_tensors_are_put() -> None:
 @pytest.fixture
 async def producer() -> AsyncIterator[TensorStore]:
     store = TensorStore(inline_bytes=10)
-    server = grpc.aio.server()
+    server = grpc.aio.server(interceptors=interceptors(Metrics("c", "k"), Tracing("", ""), ()))
     component_pb2_grpc.add_TensorServiceServicer_to_server(TensorFace(store), server)
     store.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
