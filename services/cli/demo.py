@@ -95,7 +95,7 @@ def _show(question: Question, reply: Reply) -> None:
 
 def _show_cluster(state: ClusterState) -> None:
     """Print components and what everything together holds in memory."""
-    from services.deploy.launch import component_stats
+    from services.deploy.status import component_stats
 
     rows = [
         (item.component, replica.address, mebibytes(replica.resident_bytes), round(replica.cold_start_s, 1))

@@ -16,8 +16,8 @@ from services.cli.output import mebibytes, print_json, table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.deploy.launch import ComponentStatus
     from services.deploy.state import ClusterState
+    from services.deploy.status import ComponentStatus
 
 PERIOD_S = 1.0
 
@@ -51,7 +51,7 @@ def status(as_json: bool, watch: bool | None, name: str) -> int:
 def collect(state: ClusterState) -> dict[str, Any]:
     """Ask gateway and components for everything there is to show."""
     from anyplex import AnyplexError, Client
-    from services.deploy.launch import component_stats
+    from services.deploy.status import component_stats
 
     systems: list[dict[str, Any]] = []
     problem = ""

@@ -15,9 +15,10 @@ import pytest
 
 from anyplex.v1 import gateway_pb2
 from services.cli import main as main_module
-from services.deploy import launch, state
-from services.deploy.launch import ComponentStatus, ReplicaStatus, UpOptions
+from services.deploy import launch, state, status
+from services.deploy.launch import UpOptions
 from services.deploy.state import ClusterState, write_state
+from services.deploy.status import ComponentStatus, ReplicaStatus
 from tests.fakes import gateway as fake
 from tests.fakes.gateway import FakeGateway
 from tests.unit.cli.conftest import Cli
@@ -214,7 +215,7 @@ def test_status(cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch)
         ),
         ComponentStatus("sleeper", "backbone", "decoder", (), ()),
     ]  # fmt: skip
-    monkeypatch.setattr(launch, "component_stats", lambda _: stats)
+    monkeypatch.setattr(status, "component_stats", lambda _: stats)
     ran = cli("status")
     assert ran.code == 0
     assert "next-gpt (default)  ready" in ran.out

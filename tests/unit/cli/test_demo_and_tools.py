@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.cli import demo, memory
-from services.deploy import launch
+from services.deploy import status
 from services.deploy.state import ClusterState
 from tests.fakes.gateway import FakeGateway
 from tests.tools import readme
@@ -46,7 +46,7 @@ def test_the_demo_asks_about_every_picture(
         yield state
 
     monkeypatch.setattr(demo, "temporary_cluster", cluster)
-    monkeypatch.setattr(launch, "component_stats", lambda _: [])
+    monkeypatch.setattr(status, "component_stats", lambda _: [])
     monkeypatch.setattr(sys, "argv", ["demo", "next-gpt"])
     assert demo.main() == 0
     shown = capsys.readouterr().out
