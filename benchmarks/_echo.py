@@ -13,6 +13,8 @@ from typing import Any
 import grpc.aio
 
 from anyplex.v1 import component_pb2, input_projector_pb2, input_projector_pb2_grpc, types_pb2
+from graph.caller import Call
+from graph.messages import Features, Tensor
 from services.runtime.component import Component
 
 PAYLOAD = bytes(100)
@@ -88,9 +90,6 @@ class Bench:
 
     async def own(self) -> None:
         """One call of ours."""
-        from graph.caller import Call
-        from graph.messages import Features, Tensor
-
         call = Call("bench", "echo", self._component, deadline_s=time.monotonic() + 60.0)
         segments = await self._caller.project(call, [Features(Tensor("uint8", (100,), (), PAYLOAD))])
         if segments[0].embeddings is None or segments[0].embeddings.data != PAYLOAD:

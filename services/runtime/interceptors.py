@@ -12,6 +12,7 @@ import logging
 import re
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
@@ -53,7 +54,10 @@ def metadata_of(context: Context, key: str) -> str:
 
 def request_id_of(context: Context) -> str:
     """Return the id of the request a call belongs to; made up when the caller gave none, or a strange one."""
-    given = metadata_of(context, REQUEST_ID)
+    return _plain_request_id(metadata_of(context, REQUEST_ID))
+
+
+def _plain_request_id(given: str) -> str:
     return given if _PLAIN_ID.fullmatch(given) else request_id_var.get() or uuid.uuid4().hex
 
 
@@ -134,11 +138,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_unary(self, method: str, inner: Handler) -> Handler:
         async def call(request: object, context: Context) -> object:
-            parent, node = self._enter(context)
+            metadata = self._enter(context)
             error: BaseException | None = None
             try:
-                self.tokens.check(method, metadata_of(context, AUTHORIZATION))
-                with self.tracing.span(node or method, parent, request_id=request_id_var.get(), node=node):
+                self.tokens.check(method, metadata.get(AUTHORIZATION, ""))
+                if not self.tracing.on:
+                    return await inner(request, context)
+                with self._span(method, metadata):
                     return await inner(request, context)
             except BaseException as raised:
                 error = raised
@@ -150,11 +156,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_stream(self, method: str, inner: Handler) -> Handler:
         async def call(request: object, context: Context) -> AsyncGenerator[object, None]:
-            parent, node = self._enter(context)
+            metadata = self._enter(context)
             error: BaseException | None = None
             try:
-                self.tokens.check(method, metadata_of(context, AUTHORIZATION))
-                with self.tracing.span(node or method, parent, request_id=request_id_var.get(), node=node):
+                self.tokens.check(method, metadata.get(AUTHORIZATION, ""))
+                with self._span(method, metadata):
                     stream = inner(request, context)
                     try:
                         async for item in stream:
@@ -170,9 +176,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _enter(self, context: Context) -> tuple[str, str]:
-        request_id_var.set(request_id_of(context))
-        return metadata_of(context, TRACE_PARENT), metadata_of(context, NODE)
+    def _enter(self, context: Context) -> dict[str, str]:
+        """Name the request for logs, and return the call's metadata: read once, since each reading costs."""
+        metadata = {
+            name: value if isinstance(value, str) else value.decode("utf-8", "replace")
+            for name, value in context.invocation_metadata() or ()
+        }
+        request_id_var.set(_plain_request_id(metadata.get(REQUEST_ID, "")))
+        return metadata
+
+    def _span(self, method: str, metadata: dict[str, str]) -> AbstractContextManager[str]:
+        node, parent = metadata.get(NODE, ""), metadata.get(TRACE_PARENT, "")
+        return self.tracing.span(node or method, parent, request_id=request_id_var.get(), node=node)
 
     async def _translate(self, method: str, context: Context, error: BaseException) -> BaseException:
         """Return what the call ends with; for the project's errors that is the abort with their rich status."""

@@ -192,6 +192,11 @@ class Tracing:
         self._provider = provider
         self._tracer = provider.get_tracer("anyplex")
 
+    @property
+    def on(self) -> bool:
+        """Whether spans go anywhere."""
+        return self._tracer is not None
+
     def close(self) -> None:
         """Send what has not been sent yet."""
         if self._provider is not None:
