@@ -1,0 +1,83 @@
+"""Whisper's audio tower: sounds in, one feature per 20 ms out. Torch only; `service` is its gRPC face.
+
+Source: Radford et al. 2022, arXiv 2212.04356, section 2.2; front end and encoder are those of openai-whisper.
+"""
+
+# B windows, T samples, M mel channels, L mel frames, P positions, F feature width
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from typing import Self
+
+SAMPLE_RATE_HZ = 16_000
+HOP_SAMPLES = 160
+SAMPLES_PER_POSITION = 2 * HOP_SAMPLES
+"""The second convolution halves the mel frames: 20 ms a position."""
+
+_DIMENSIONS = ("n_mels", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audio_layer")
+
+
+class WhisperEncoder(nn.Module):
+    """The audio tower with its front end: what an `encoder` artifact of type `whisper` holds.
+
+    A window is `n_audio_ctx` positions long, as openai-whisper asserts; shorter sounds are padded with silence.
+    With `trim_to` of n > 0 the positions behind a sound's end are left out again, rounded up to whole runs of n, so that
+    a short sound costs few tokens; 0 keeps all, as Whisper does.
+    """
+
+    def __init__(self, dims: Mapping[str, int], trim_to: int = 0) -> None:
+        from whisper.model import AudioEncoder
+
+        super().__init__()
+        if set(dims) != set(_DIMENSIONS):
+            raise ValueError(f"dims: {sorted(dims)}; expected {sorted(_DIMENSIONS)}")
+        if trim_to < 0 or (trim_to and dims["n_audio_ctx"] % trim_to):
+            raise ValueError(f"trim_to: {trim_to}; expected 0, or what divides n_audio_ctx, {dims['n_audio_ctx']}")
+        self.dims = dict(dims)
+        self.trim_to = trim_to
+        self.n_mels: int = dims["n_mels"]
+        self.positions_per_window: int = dims["n_audio_ctx"]
+        self.samples_per_window: int = dims["n_audio_ctx"] * SAMPLES_PER_POSITION
+        self.feature_width: int = dims["n_audio_state"]
+        self.encoder = AudioEncoder(*(dims[name] for name in _DIMENSIONS))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Builds the tower of an artifact's config, with random weights."""
+        return cls(config["dims"], config.get("trim_to", 0))
+
+    def windows_of(self, samples_T: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Cuts a sound into windows, the last one shorter; a sound without samples is one empty window."""
+        step = self.samples_per_window
+        return [samples_T[start : start + step] for start in range(0, max(1, len(samples_T)), step)]
+
+    def positions_for(self, n_samples: int) -> int:
+        """How many positions a window of so many samples keeps."""
+        if not self.trim_to:
+            return self.positions_per_window
+        run = self.trim_to * SAMPLES_PER_POSITION
+        return min(self.positions_per_window, max(1, -(-n_samples // run)) * self.trim_to)
+
+    def preprocess(self, windows: Sequence[NDArray[np.float32]]) -> Tensor:
+        """Turns windows of 16 kHz mono into log-mel spectrograms of full length (BML, float32)."""
+        from whisper.audio import log_mel_spectrogram, pad_or_trim
+
+        mels = []
+        for samples_T in windows:
+            padded = pad_or_trim(torch.from_numpy(np.ascontiguousarray(samples_T)), self.samples_per_window)
+            mels.append(log_mel_spectrogram(padded, self.n_mels))
+        return torch.stack(mels)
+
+    def forward(self, mel_BML: Tensor) -> Tensor:
+        """Encodes spectrograms into features of every position (BPF)."""
+        features_BPF: Tensor = self.encoder(mel_BML)
+        return features_BPF
