@@ -5,9 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := $(shell cat requirements.lock pyproject.toml protos/pyproject.toml 2>/dev/null | cksum | cut -d ' ' -f 1)
 READY := $(VENV)/.ready-$(LOCK)
-TORCH := $(shell grep -E '^torch==' requirements.lock)
+# Before all others: torch, with what its build needs, and what packages are built with that come as source.
+FIRST := $(shell grep -E '^(torch|setuptools)==' requirements.lock)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off
 
+PROGRAMS := espeak-ng sox ffmpeg imagemagick
 SYSTEMS ?= next-gpt
 SUITE ?= pictures
 EVAL_SYSTEMS ?= next-gpt llava-1.5
@@ -37,14 +39,22 @@ $(READY):
 		|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON); the first time takes some minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) $(TORCH)
-	$(PIP) -r requirements.lock
+	$(PIP) $(FIRST)
+	PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation -r requirements.lock
 	PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation -e protos -e .
 	@rm -f $(VENV)/.ready-*
 	@touch $(READY)
 
+.PHONY: programs
+programs: ## install what tests and evaluation use besides Python (Debian): espeak-ng, sox, ffmpeg, ImageMagick
+	@if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then \
+		echo "to be installed by hand: $(PROGRAMS)" >&2; \
+	elif ! dpkg -s $(PROGRAMS) >/dev/null 2>&1; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PROGRAMS) >/dev/null; \
+	fi
+
 .PHONY: demo
-demo: setup ## start a system, ask it about the pictures in examples/, stop it
+demo: setup ## start a system, ask it about what lies in examples/, stop it
 	@$(BIN)/python -m services.cli.demo $(SYSTEMS)
 
 .PHONY: test

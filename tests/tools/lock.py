@@ -12,8 +12,12 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"anyplex", "anyplex-server"}
+# What openai-whisper asks for on Linux, for one kernel on GPUs that nothing here calls: 200 MB. A build of torch for
+# GPUs brings its own.
+UNUSED = {"triton"}
 HEAD = """\
-# Written by `make lock` from an environment that passes the tests. Everything is pinned.
+# Written by `make lock` from an environment that passes the tests. Everything is pinned, and installed with --no-deps:
+# all that is needed stands here, and what openai-whisper asks for and does not use (triton) does not.
 # torch comes first and by itself (see the Makefile): a machine without a GPU may offer a CPU build of it.
 """
 
@@ -25,6 +29,8 @@ def normal(name: str) -> str:
 
 def closure(name: str, extras: set[str], found: dict[str, str]) -> None:
     """Add a distribution and all that it needs here to ``found``: name and version, without local parts."""
+    if normal(name) in UNUSED:
+        return
     try:
         dist: Distribution = distribution(name)
     except PackageNotFoundError:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-from tests.tools.lock import OURS, needs, normal
+from tests.tools.lock import OURS, UNUSED, needs, normal
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("pyproject.toml", "protos/pyproject.toml")
@@ -44,6 +45,27 @@ def test_every_requirement_is_locked_in_a_version_that_fits(file: str, locked: d
 def test_what_they_need_themselves_is_locked_too(locked: dict[str, str]) -> None:
     found = {name for name, version in needs("trace", "dev").items() if version} - OURS
     assert found - set(locked) == set(), "run make lock"
+
+
+def test_what_is_locked_fits_together(locked: dict[str, str]) -> None:
+    """It is installed as it stands there, so nobody else finds out."""
+    wrong = []
+    for name in locked:
+        try:
+            asked = distribution(name).requires or []
+        except PackageNotFoundError:
+            continue
+        for need in map(Requirement, asked):
+            other = normal(need.name)
+            if need.marker is not None and not need.marker.evaluate({"extra": ""}) or other in UNUSED:
+                continue
+            if other not in locked or not need.specifier.contains(locked[other], prereleases=True):
+                wrong.append(f"{name} asks for {need}, {locked.get(other, 'nothing')} locked")
+    assert wrong == []
+
+
+def test_nothing_is_locked_that_nobody_uses(locked: dict[str, str]) -> None:
+    assert not UNUSED & set(locked)
 
 
 def test_types_of_everything_that_is_delivered_are_checked() -> None:
