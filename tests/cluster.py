@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ from tests.waiting import wait_until
 SYSTEMS = ("next-gpt", "llava-1.5")
 PORTS = 60
 GATEWAY = "gateway"
+# How a call ends at a replica that has left: nobody listens there, or it stops while it is asked.
+GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 def free_ports(count: int) -> int:
@@ -148,8 +151,14 @@ class Cluster:
     def address_of(self, node: str) -> str:
         """Return the address of one replica of the component that serves a node, once there is one."""
         component = self.component(node)
-        wait_until(lambda: self.replicas(component))
-        return self.replicas(component)[0].address
+        found: list[Replica] = []
+
+        def there_is_one() -> bool:
+            found[:] = self.replicas(component)
+            return bool(found)
+
+        wait_until(there_is_one)
+        return found[0].address
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -162,14 +171,31 @@ class Cluster:
             stub = component_pb2_grpc.ComponentServiceStub(channel)
             return stub.GetStats(component_pb2.GetStatsRequest(), metadata=self.metadata, timeout=10.0)
 
-    def in_flight(self) -> dict[str, int]:
-        """Return what waits, runs or is held in every replica that has any."""
-        found = {}
+    def is_listed(self, address: str) -> bool:
+        """Return whether the directory lists a replica now."""
+        return any(replica.address == address for replica in self.state.replicas)
+
+    def all_stats(self) -> Iterator[tuple[Replica, component_pb2.GetStatsResponse | None]]:
+        """Ask every replica for its load.
+
+        A replica may leave between being read and being asked. One that is not listed any more is left out; one that
+        is listed and cannot be reached comes without load.
+        """
         for replica in self.state.replicas:
-            stats = self.stats(replica.address)
-            if busy := stats.waiting + stats.running + stats.tensors:
-                found[replica.component] = busy
-        return found
+            try:
+                yield replica, self.stats(replica.address)
+            except grpc.RpcError as error:
+                if error.code() not in GONE:  # type: ignore[attr-defined]
+                    raise
+                if self.is_listed(replica.address):
+                    yield replica, None
+
+    def in_flight(self) -> dict[str, int]:
+        """Return what waits, runs or is held, by component that has any; who is listed and silent counts as busy."""
+        found: Counter[str] = Counter()
+        for replica, stats in self.all_stats():
+            found[replica.component] += 1 if stats is None else stats.waiting + stats.running + stats.tensors
+        return {component: count for component, count in found.items() if count}
 
     def anyplex(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command line."""
@@ -218,9 +244,9 @@ def running(
             options = UpOptions(systems, profile=str(profile), port=free_ports(1), token=token, name=name)
             start_detached(options, report)
         cluster.cold_start_s[GATEWAY] = time.time() - cluster.deployed_at
-        for replica in cluster.state.replicas:
-            ready_at = time.time() - cluster.stats(replica.address).uptime_s
-            cluster.cold_start_s[replica.component] = ready_at - cluster.deployed_at
+        for replica, stats in cluster.all_stats():
+            if stats is not None:  # what may sleep may have gone to sleep already
+                cluster.cold_start_s[replica.component] = time.time() - stats.uptime_s - cluster.deployed_at
         print(f"figure: cluster {name} ready after {time.monotonic() - begun_s:.1f} s")
         yield cluster
     finally:

@@ -83,7 +83,7 @@ def test_row_20_a_replica_is_killed_under_load(cluster: Cluster, client: Client,
     GONE_S.append(gone_s)
     assert back_s <= 1.5 * cold_s
     assert {address: pid_at(address) for address in others} == others, "nothing else was restarted"
-    assert cluster.in_flight() == {}
+    wait_until(lambda: cluster.in_flight() == {}, 10)
 
 
 def test_row_22_the_gateway_is_killed_under_load(cluster: Cluster) -> None:

@@ -52,17 +52,6 @@ def request(pictures: int, *, heavy: bool = False, **sampling: Any) -> gateway_p
     )
 
 
-async def in_flight(cluster: Cluster) -> dict[str, int]:
-    """What every replica, and the gateway, still has to do or to keep."""
-    found: Counter[str] = Counter()
-    for replica in cluster.state.replicas:
-        async with grpc.aio.insecure_channel(replica.address) as channel:
-            stub = component_pb2_grpc.ComponentServiceStub(channel)
-            stats = await stub.GetStats(component_pb2.GetStatsRequest(), metadata=cluster.metadata, timeout=20)
-        found[replica.component] += stats.waiting + stats.running + stats.tensors
-    return {component: count for component, count in found.items() if count}
-
-
 async def gateway_gauge(cluster: Cluster, name: str) -> float:
     """A gauge of the gateway."""
 
@@ -75,7 +64,8 @@ async def gateway_gauge(cluster: Cluster, name: str) -> float:
 
 
 async def is_idle(cluster: Cluster) -> bool:
-    return not await in_flight(cluster)
+    """Whether no replica has anything to do, or to keep, any more."""
+    return not await asyncio.to_thread(cluster.in_flight)
 
 
 # ---- row 13 ----------------------------------------------------------------------------------------------
@@ -173,7 +163,8 @@ async def test_row_13_a_deadline_stops_the_whole_request(cluster: Cluster) -> No
 
 def resident_mib(cluster: Cluster) -> dict[str, float]:
     """Memory of every replica."""
-    return {r.address: cluster.stats(r.address).resident_bytes / 2**20 for r in cluster.state.replicas}
+    asked = cluster.all_stats()
+    return {replica.address: stats.resident_bytes / 2**20 for replica, stats in asked if stats is not None}
 
 
 # ---- row 14 ----------------------------------------------------------------------------------------------
