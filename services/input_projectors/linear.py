@@ -24,16 +24,16 @@ class LinearProjector(InputProjector):
 
     def __init__(self, feature_width: int, output_width: int, stages: Stages, bias: bool) -> None:
         super().__init__(feature_width, output_width, stages)
-        self.projection = nn.Linear(stages.width_for(feature_width), output_width, bias=bias)
+        self.projection = nn.Linear(stages.output_width, output_width, bias=bias)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Builds it from `feature_width`, `output_width`, and if wanted `stages` and `bias`."""
         check_keys(config, {"feature_width", "output_width"}, {"stages", "bias"})
-        stages = Stages(config.get("stages", []))
+        stages = Stages(config.get("stages", []), config["feature_width"])
         return cls(config["feature_width"], config["output_width"], stages, config.get("bias", True))
 
-    def forward(self, features_BTF: Tensor, prompt_ids_BL: Tensor | None = None) -> Tensor:
+    def project(self, features_BTF: Tensor, prompt_ids_BL: Tensor | None = None) -> Tensor:
         """Projects features; the prompt is not read."""
-        projected: Tensor = self.projection(self.stages(features_BTF))
+        projected: Tensor = self.projection(features_BTF)
         return projected

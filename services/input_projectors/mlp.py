@@ -33,7 +33,7 @@ class MlpProjector(InputProjector):
         self, feature_width: int, hidden_width: int, output_width: int, stages: Stages, activation: str, bias: bool
     ) -> None:
         super().__init__(feature_width, output_width, stages)
-        self.linear_1 = nn.Linear(stages.width_for(feature_width), hidden_width, bias=bias)
+        self.linear_1 = nn.Linear(stages.output_width, hidden_width, bias=bias)
         self.activation = _ACTIVATIONS[activation]()
         self.linear_2 = nn.Linear(hidden_width, output_width, bias=bias)
 
@@ -52,12 +52,12 @@ class MlpProjector(InputProjector):
             config["feature_width"],
             config["hidden_width"],
             config["output_width"],
-            Stages(config.get("stages", [])),
+            Stages(config.get("stages", []), config["feature_width"]),
             activation,
             config.get("bias", True),
         )
 
-    def forward(self, features_BTF: Tensor, prompt_ids_BL: Tensor | None = None) -> Tensor:
+    def project(self, features_BTF: Tensor, prompt_ids_BL: Tensor | None = None) -> Tensor:
         """Projects features; the prompt is not read."""
-        projected: Tensor = self.linear_2(self.activation(self.linear_1(self.stages(features_BTF))))
+        projected: Tensor = self.linear_2(self.activation(self.linear_1(features_BTF)))
         return projected

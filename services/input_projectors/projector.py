@@ -1,9 +1,10 @@
 """What every input projector is: features of an encoder in, what the backbone reads out."""
 
-# B items, T tokens, F feature width, D output width, L prompt tokens
+# B media, N frames of a medium, T tokens of a frame, F feature width, D output width, L prompt tokens
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -39,17 +40,37 @@ class InputProjector(nn.Module, ABC):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Builds the projector of an artifact's config, with random weights."""
 
-    @abstractmethod
-    def forward(self, features_BTF: Tensor, prompt_ids_BL: Tensor | None = None) -> Tensor:
-        """Projects features (BTF) into embeddings (B, `tokens_for(T)`, D)."""
+    def forward(self, features: Tensor, prompt_ids_BL: Tensor | None = None) -> Tensor:
+        """Shapes and projects features.
 
-    def tokens_for(self, n_features: int) -> int:
-        """How many embeddings come out for that many features.
+        Shapes:
+            features: BTF for media without time, or BNTF for those with.
+            returns: (B, `tokens_for(T, N)`, D). Frames that no stage has joined are projected one by one, then follow
+                each other.
+
+        Raises:
+            ValueError: The stages cannot shape so many tokens or frames.
+        """
+        shaped = self.stages(features)
+        if shaped.ndim == 3:
+            return self.project(shaped, prompt_ids_BL)
+        n_media, n_frames = shaped.shape[:2]
+        if prompt_ids_BL is not None:
+            prompt_ids_BL = prompt_ids_BL.repeat_interleave(n_frames, dim=0)
+        projected_BTD = self.project(shaped.flatten(0, 1), prompt_ids_BL)
+        return projected_BTD.reshape(n_media, -1, self.output_width)
+
+    @abstractmethod
+    def project(self, features_BTF: Tensor, prompt_ids_BL: Tensor | None = None) -> Tensor:
+        """Projects features that the stages have shaped into embeddings (BTD)."""
+
+    def tokens_for(self, n_tokens: int, n_frames: int = 1) -> int:
+        """How many embeddings one medium becomes: so many features in each of its frames.
 
         Raises:
             ValueError: The stages cannot shape so many.
         """
-        return self.stages.tokens_for(n_features)
+        return math.prod(self.stages.shape_for(n_tokens, n_frames))
 
 
 def check_keys(config: Mapping[str, Any], required: set[str], optional: set[str]) -> None:

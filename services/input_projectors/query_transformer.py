@@ -96,7 +96,7 @@ class QueryTransformer(InputProjector):
         self.input_norm = nn.LayerNorm(width)
         self.text_embedding = nn.Embedding(text_vocabulary, width) if text_vocabulary else None
         self.text_positions = nn.Embedding(config.get("text_positions", 512), width) if text_vocabulary else None
-        every, feature_width = config.get("cross_attention_every", 1), stages.width_for(self.feature_width)
+        every, feature_width = config.get("cross_attention_every", 1), stages.output_width
         self.layers = nn.ModuleList(
             _Layer(width, None if index % every else feature_width, config["heads"], self.reads_prompt)
             for index in range(config["layers"])
@@ -111,16 +111,15 @@ class QueryTransformer(InputProjector):
             {"feature_width", "hidden_width", "output_width", "n_queries", "layers", "heads"},
             {"stages", "cross_attention_every", "text_vocab", "text_positions"},
         )
-        return cls(config, Stages(config.get("stages", [])))
+        return cls(config, Stages(config.get("stages", []), config["feature_width"]))
 
-    def tokens_for(self, n_features: int) -> int:
-        """As many as there are queries."""
-        super().tokens_for(n_features)
-        return self.n_queries
+    def tokens_for(self, n_tokens: int, n_frames: int = 1) -> int:
+        """As many as there are queries, for each frame that is still by itself behind the stages."""
+        frames_left, _ = self.stages.shape_for(n_tokens, n_frames)
+        return frames_left * self.n_queries
 
-    def forward(self, features_BTF: Tensor, prompt_ids_BL: Tensor | None = None) -> Tensor:
+    def project(self, features_BTF: Tensor, prompt_ids_BL: Tensor | None = None) -> Tensor:
         """Lets the queries read features, and the prompt (padded by `PAD_ID`) where the config has text."""
-        features_BTF = self.stages(features_BTF)
         hidden_BSH = self.queries.expand(len(features_BTF), -1, -1)
         mask = None
         if self.text_embedding is not None and self.text_positions is not None and prompt_ids_BL is not None:

@@ -1,6 +1,6 @@
 """The input projector's gRPC face, and what stands behind it: features in, what the backbone reads out."""
 
-# N frames, T tokens, F feature width, D backbone width
+# B items, N frames of an item, T tokens of a frame, F feature width, D backbone width, L prompt tokens
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class InputProjectorComponent(Component):
                 *(self._read(index, item.tensor, loaded) for index, item in enumerate(items))
             )
             outputs_TD = await self._batcher.submit(
-                ticket, [_Item(loaded, features, prompt_ids) for features in tensors]
+                ticket, [_Item(loaded, features_NTF, prompt_ids) for features_NTF in tensors]
             )
         return [
             m.Segment(
@@ -163,7 +163,7 @@ class InputProjectorComponent(Component):
         if features_NTF.shape[0] * features_NTF.shape[1] > MAX_FEATURES:
             raise InvalidRequest(f"more than {MAX_FEATURES} feature vectors in one item", where)
         try:
-            loaded.module.tokens_for(features_NTF.shape[1])
+            loaded.module.tokens_for(features_NTF.shape[1], features_NTF.shape[0])
         except ValueError as error:
             raise InvalidRequest(str(error), where) from error
         return features_NTF
@@ -196,17 +196,14 @@ class InputProjectorComponent(Component):
         results: dict[int, torch.Tensor | BaseException] = {}
         for indices in groups.values():
             first = items[indices[0]]
-            n_frames = first.features.shape[0]
             dtype = next(first.loaded.module.parameters()).dtype
-            features_BTF = torch.cat([items[index].features for index in indices])
+            features_BNTF = torch.stack([items[index].features for index in indices])
             prompt_BL = None
             if first.prompt_ids:
-                prompt_BL = torch.tensor([first.prompt_ids], device=self.context.device)
-                prompt_BL = prompt_BL.expand(len(features_BTF), -1)
+                prompt_BL = torch.tensor([first.prompt_ids], device=self.context.device).expand(len(indices), -1)
             with torch.inference_mode():
-                output_BTD = first.loaded.module(features_BTF.to(self.context.device, dtype), prompt_BL).cpu()
-            for row, index in enumerate(indices):
-                mine_TD = output_BTD[row * n_frames : (row + 1) * n_frames].flatten(0, 1)
+                output_BTD = first.loaded.module(features_BNTF.to(self.context.device, dtype), prompt_BL).cpu()
+            for index, mine_TD in zip(indices, output_BTD, strict=True):
                 results[index] = mine_TD if finite(mine_TD) else Internal("the projector gave NaN or Inf")
         return [results[index] for index in range(len(items))]
 

@@ -7,7 +7,6 @@ import torch
 
 from services.input_projectors.models import PROJECTORS, build_projector
 from services.input_projectors.query_transformer import PAD_ID
-from services.input_projectors.stages import Stages, concat_adjacent, space_to_depth
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "linear": {"feature_width": 6, "output_width": 10, "stages": [{"space_to_depth": 2}]},
@@ -62,20 +61,36 @@ def test_query_transformer_reads_the_prompt_but_not_its_padding() -> None:
     assert torch.allclose(projector(features, first), projector(features, padded), atol=1e-6)
 
 
-def test_space_to_depth_joins_neighborhoods() -> None:
-    raster = torch.arange(16.0).reshape(1, 16, 1)
-    assert space_to_depth(raster, 2)[0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
-    assert concat_adjacent(raster, 4)[0, 1].tolist() == [4, 5, 6, 7]
+@pytest.mark.parametrize("name", sorted(PROJECTORS))
+def test_frames_are_projected_one_by_one_and_follow_each_other(name: str) -> None:
+    torch.manual_seed(0)
+    projector = build_projector(name, CONFIGS[name]).eval()
+    videos = torch.randn(2, 3, 16, 6)
+    prompts = torch.tensor([[3, 4, 5], [6, 7, 8]]) if projector.reads_prompt else None
+    together = projector(videos, prompts)
+    assert together.shape == (2, projector.tokens_for(16, 3), projector.output_width)
+    for index in range(2):
+        own = None if prompts is None else prompts[index : index + 1].expand(3, -1)
+        alone = projector(videos[index], own).flatten(0, 1)
+        assert torch.allclose(together[index], alone, atol=1e-5)
 
 
-def test_stages_say_how_many_tokens_come_out() -> None:
-    stages = Stages([{"space_to_depth": 2}, {"concat_adjacent": 3}])
-    assert stages.tokens_for(36) == 3
-    assert stages.width_for(5) == 60
-    assert stages(torch.zeros(1, 36, 5)).shape == (1, 3, 60)
-    with pytest.raises(ValueError, match="do not divide"):
-        stages.tokens_for(35)
-    with pytest.raises(ValueError, match="no square raster"):
-        space_to_depth(torch.zeros(1, 35, 5), 2)
-    with pytest.raises(ValueError, match="stages\\[0\\]: fold: 2"):
-        Stages([{"fold": 2}])
+@pytest.mark.parametrize("name", sorted(PROJECTORS))
+def test_frames_that_a_stage_joins_are_projected_as_one(name: str) -> None:
+    torch.manual_seed(0)
+    config = {**CONFIGS[name], "stages": [{"add_time_positions": 8}, {"mean_pool": 16}, {"concat_items": 1}]}
+    projector = build_projector(name, config).eval()
+    videos = torch.randn(2, 5, 16, 6)
+    n_tokens = projector.tokens_for(16, 5)
+    assert n_tokens == 5
+    assert projector(videos).shape == (2, n_tokens, projector.output_width)
+    backwards = projector(videos.flip(1))
+    assert not torch.allclose(projector(videos).flip(1), backwards, atol=1e-5)
+    with pytest.raises(ValueError, match="9 frames, at most 8"):
+        projector.tokens_for(16, 9)
+
+
+def test_stages_without_time_add_no_tensors() -> None:
+    assert sorted(build_projector("linear", CONFIGS["linear"]).state_dict()) == ["projection.bias", "projection.weight"]
+    config = {**CONFIGS["linear"], "stages": [{"add_time_positions": 3}]}
+    assert "stages.time_positions" in build_projector("linear", config).state_dict()

@@ -61,6 +61,25 @@ async def test_frames_are_projected_one_by_one_and_joined(store: ArtifactStore) 
     torch.testing.assert_close(to_torch(joined.embeddings), expected, rtol=1e-4, atol=1e-5)
 
 
+async def test_films_of_any_length_and_pictures_share_a_batch(store: ArtifactStore) -> None:
+    config = {
+        **tiny.WIDTHS,
+        "stages": [{"space_to_depth": 2}, {"add_time_positions": 8}, {"mean_pool": 4}, {"concat_items": 1}],
+    }
+    model = build_projector("linear", config).eval()
+    version = store.put(kind="input_projector", type="linear", config=config, tensors=model.state_dict())
+    inputs = [features(8, 16, seed=1), features(3, 16, seed=2), features(16, seed=3), features(8, 16, seed=4)]
+    with torch.inference_mode():
+        expected = [model(one[None])[0] for one in inputs]
+    assert [len(one) for one in expected] == [8, 3, 1, 8]
+    async with started(make_component(store, Held(version))) as projector:
+        found = await projector.project(ANY, [item(one) for one in inputs], "", "lease")
+        with pytest.raises(InvalidRequest, match="9 frames, at most 8 have a position"):
+            await projector.project(ANY, [item(features(9, 16))], "", "lease")
+    for segment, expected_TD in zip(found, expected, strict=True):
+        torch.testing.assert_close(to_torch(segment.embeddings), expected_TD, rtol=1e-4, atol=1e-5)
+
+
 async def test_prompts_of_others_do_not_leak(store: ArtifactStore) -> None:
     async with started(make_component(store, Held(tiny.projector(store, "query_transformer")))) as projector:
         prompts = ["what?", "how many are there?", "", "what?"]
