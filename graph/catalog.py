@@ -79,13 +79,13 @@ class ComponentType:
         return {**WIDTHS, **self.options}
 
 
-ENCODER = "services.encoders.service:EncoderComponent"
+PICTURE_ENCODER = "services.encoders.picture_reader:component"
 INPUT_PROJECTOR = "services.input_projectors.service:InputProjectorComponent"
 BACKBONE = "services.backbone.service:BackboneComponent"
 
 BUILT_IN = (
     ComponentType(
-        "encoder", "clip_vision", ENCODER, "CLIP vision transformer: pictures, and videos frame by frame.",
+        "encoder", "clip_vision", PICTURE_ENCODER, "CLIP vision transformer: pictures, and videos frame by frame.",
         modalities=("image", "video"), imports=("torch", "transformers"),
     ),
     ComponentType("input_projector", "linear", INPUT_PROJECTOR, "One linear layer.", imports=("torch",)),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import importlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from graph import messages as m
+from graph.catalog import load_catalog
 from services.artifacts import ArtifactStore
 from services.backbone.service import BackboneComponent
 from services.encoders.service import EncoderComponent
@@ -16,20 +18,18 @@ from services.input_projectors.service import InputProjectorComponent
 from services.runtime.component import Component, ComponentContext, Held
 from services.runtime.tensors import TensorStore
 
-COMPONENTS: Mapping[str, type[Component]] = {
-    "encoder": EncoderComponent,
-    "input_projector": InputProjectorComponent,
-    "backbone": BackboneComponent,
-}
+CATALOG = load_catalog()
 
 
 def make_component(store: ArtifactStore, *held: Held, **settings: Any) -> Component:
-    """Build the component of the first version's kind, not started."""
+    """Build the component of the first version's kind and type, not started."""
     artifact = store.get(held[0].version)
+    module, _, attribute = CATALOG[artifact.kind, artifact.type].factory.partition(":")
+    factory: Callable[[ComponentContext], Component] = getattr(importlib.import_module(module), attribute)
     context = ComponentContext(
         f"{artifact.kind}-test", artifact.kind, artifact.type, store, held, TensorStore(), **settings
     )
-    return COMPONENTS[artifact.kind](context)
+    return factory(context)
 
 
 @asynccontextmanager
@@ -55,7 +55,7 @@ class Answer:
 class Chain:
     """An encoder, a projector and a backbone, called one after the other."""
 
-    encoder: EncoderComponent
+    encoder: EncoderComponent[Any]
     projector: InputProjectorComponent
     backbone: BackboneComponent
 

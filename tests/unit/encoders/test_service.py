@@ -16,7 +16,7 @@ from graph.errors import FailedPrecondition, InvalidRequest
 from services.artifacts import ArtifactStore
 from services.encoders.clip_vision import ClipVision
 from services.encoders.images import decode_image
-from services.encoders.service import check_scaled
+from services.encoders.picture_reader import check_scaled
 from services.runtime.component import Held
 from services.runtime.tensors import to_torch
 from tests.fakes import tiny
