@@ -55,8 +55,9 @@ def mean_pool(features_TF: Tensor, count: int) -> Tensor:
     Raises:
         ValueError: The tokens do not divide.
     """
-    _check_divides("mean_pool", features_TF.shape[-2], count)
-    return features_TF.unflatten(-2, (-1, count)).mean(-2)
+    *before, n_tokens, width = features_TF.shape
+    _check_divides("mean_pool", n_tokens, count)
+    return features_TF.reshape(*before, n_tokens // count, count, width).mean(-2)
 
 
 def _check_divides(name: str, n_tokens: int, count: int) -> None:
