@@ -17,7 +17,6 @@ from anyplex.errors import AnyplexError, FailedPrecondition, from_call
 from anyplex.media import CHUNK_BYTES, Medium, Upload
 from anyplex.reply import Reply
 from anyplex.requests import (
-    INLINE_MEDIA_BYTES,
     Carried,
     Parts,
     RequestOptions,
@@ -26,7 +25,7 @@ from anyplex.requests import (
     draft_request,
 )
 from anyplex.streaming import EventStream, Received
-from anyplex.systems import System, SystemDescription, decode_description, decode_systems
+from anyplex.systems import Limits, System, SystemDescription, decode_description, decode_systems
 from anyplex.v1 import gateway_pb2, gateway_pb2_grpc, media_pb2, media_pb2_grpc, types_pb2
 
 Answer = TypeVar("Answer")
@@ -71,7 +70,7 @@ class Client:
         self._gateway = gateway_pb2_grpc.GatewayServiceStub(self._channel)
         self._media = media_pb2_grpc.MediaServiceStub(self._channel)
         self._closed = threading.Event()
-        self._inline_cap: int | None = None
+        self._limits: Limits | None = None
 
     @property
     def address(self) -> str:
@@ -283,7 +282,7 @@ class Client:
         """Upload what is too large to travel inline, and write the handles into the request."""
         handles: list[str] = []
         if carried.has_to_ask:
-            carried.fit(self._inline_cap_bytes(deadline))
+            carried.fit(self._known_limits(deadline))
         try:
             for media, medium in carried.uploads:
                 media.handle = self._upload(medium, 0.0, deadline).handle
@@ -293,12 +292,11 @@ class Client:
             raise
         return handles
 
-    def _inline_cap_bytes(self, deadline: float | None) -> int:
-        """Return how much the gateway takes inside a request; asked once."""
-        if self._inline_cap is None:
-            limits = self.describe(deadline_s=_left(deadline)).limits
-            self._inline_cap = limits.inline_media_bytes or INLINE_MEDIA_BYTES
-        return self._inline_cap
+    def _known_limits(self, deadline: float | None) -> Limits:
+        """Return what the gateway takes; asked once."""
+        if self._limits is None:
+            self._limits = self.describe(deadline_s=_left(deadline)).limits
+        return self._limits
 
     def _forget_all(self, handles: list[str]) -> None:
         """Drop uploads that nobody needs any more; where that fails they expire by themselves."""

@@ -23,24 +23,32 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"II*\x00", "image/tiff"),
     (0, b"MM\x00*", "image/tiff"),
     (8, b"WAVE", "audio/wav"),
+    (8, b"AIF", "audio/aiff"),
     (0, b"fLaC", "audio/flac"),
+    (28, b"\x80theora", "video/ogg"),
     (0, b"OggS", "audio/ogg"),
     (0, b"ID3", "audio/mpeg"),
-    (0, b"\xff\xfb", "audio/mpeg"),
-    (0, b"\xff\xf3", "audio/mpeg"),
     (4, b"ftypM4A", "audio/mp4"),
     (4, b"ftypavif", "image/avif"),
     (4, b"ftypheic", "image/heic"),
+    (4, b"ftypqt", "video/quicktime"),
     (4, b"ftyp", "video/mp4"),
     (0, b"\x1aE\xdf\xa3", "video/webm"),
     (8, b"AVI ", "video/x-msvideo"),
 )
+# Matroska says in its first bytes which of its kinds it is; WebM is one of them.
+_MATROSKA = b"matroska"
+# An MPEG frame starts with eleven set bits, then two of version and two of layer; layer III is 01, and ADTS has 00.
+_MPEG_SYNC, _MPEG_LAYER = 0xE0, 0x06
+_LAYERS = {0x02: "audio/mpeg", 0x00: "audio/aac"}
 # One container, several modalities: a GIF may be shown as a film, an MP4 or Ogg may hold sound alone.
 _SHARED: dict[str, frozenset[str]] = {
     "image/gif": frozenset({"image", "video"}),
     "image/webp": frozenset({"image", "video"}),
     "video/mp4": frozenset({"video", "audio"}),
+    "video/quicktime": frozenset({"video", "audio"}),
     "video/webm": frozenset({"video", "audio"}),
+    "video/x-matroska": frozenset({"video", "audio"}),
     "audio/ogg": frozenset({"audio", "video"}),
 }
 
@@ -64,10 +72,12 @@ MediumSource = str | os.PathLike[str] | bytes | PillowImage
 
 
 def sniff(head: bytes) -> str:
-    """Return the media type that the first bytes of a file tell, or an empty string."""
+    """Return the media type that the first bytes of a file tell (64 are enough), or an empty string."""
     for offset, magic, mime_type in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
-            return mime_type
+            return "video/x-matroska" if mime_type == "video/webm" and _MATROSKA in head else mime_type
+    if len(head) > 1 and head[0] == 0xFF and head[1] & _MPEG_SYNC == _MPEG_SYNC:
+        return _LAYERS.get(head[1] & _MPEG_LAYER, "")
     return ""
 
 
@@ -156,15 +166,14 @@ class Medium:
         elif isinstance(source, (str, os.PathLike)):
             self._path = Path(source).expanduser()
             self._check_file(self._path)
-        elif isinstance(source, PillowImage):
+        elif isinstance(source, PillowImage) and self.modality not in {"audio", "video"}:
             picture = source if source.mode in {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"} else source.convert("RGB")
             buffer = io.BytesIO()
             picture.save(buffer, format="PNG")
             self._data = buffer.getvalue()
         else:
-            raise InvalidRequest(
-                f"{type(self).__name__} takes a path, bytes or a Pillow picture, not {type(source).__name__}"
-            )
+            known = "a path, bytes or a Pillow picture" if self.modality == "image" else "a path or bytes"
+            raise InvalidRequest(f"{type(self).__name__} takes {known}, not {type(source).__name__}")
         if self.size_bytes == 0:
             raise InvalidRequest(f"{self.name}: empty, expected an encoded file")
 
@@ -174,6 +183,8 @@ class Medium:
             raise InvalidRequest(f"{path}: a folder, expected a file")
         if not path.exists():
             raise InvalidRequest(f"{path}: no such file")
+        if not path.is_file():
+            raise InvalidRequest(f"{path}: a pipe or device, expected a file")
         if not os.access(path, os.R_OK):
             raise InvalidRequest(f"{path}: may not be read (permission denied)")
 
@@ -196,13 +207,13 @@ class Image(Medium):
 
 
 class Audio(Medium):
-    """A sound: a path, or the bytes of a WAV, MP3, …."""
+    """A sound or speech: a path, or the bytes of a WAV, FLAC, MP3, OGG, …."""
 
     default_modality = "audio"
 
 
 class Video(Medium):
-    """A film: a path, or the bytes of an MP4, GIF, …."""
+    """A film: a path, or the bytes of an MP4, WebM, GIF, …."""
 
     default_modality = "video"
 

@@ -10,6 +10,7 @@ from google.protobuf.message import Message as ProtobufMessage
 
 from anyplex.errors import InvalidRequest
 from anyplex.media import MadeMedium, Medium, PillowImage, Region, Upload
+from anyplex.systems import Limits
 from anyplex.v1 import gateway_pb2, types_pb2
 
 INLINE_MEDIA_BYTES = 4 << 20  # the gateway's cap unless its profile says otherwise; media beyond it are uploaded first
@@ -119,11 +120,16 @@ class Carried:
 
     @property
     def has_to_ask(self) -> bool:
-        """Whether a gateway with a small cap could refuse what is inside it."""
-        return self.inline_bytes > ASSURED_INLINE_BYTES
+        """Whether a gateway with small caps could refuse it."""
+        return self.inline_bytes > ASSURED_INLINE_BYTES or bool(self.uploads)
 
-    def fit(self, cap_bytes: int) -> None:
-        """Leave only so much inside as a gateway takes; the rest is to be uploaded."""
+    def fit(self, limits: Limits) -> None:
+        """Leave only so much inside as a gateway takes; the rest is to be uploaded.
+
+        Raises:
+            InvalidRequest: A medium is larger than any upload may be.
+        """
+        cap_bytes = limits.inline_media_bytes or INLINE_MEDIA_BYTES
         kept, inlined = 0, self.inlined
         self.inlined = []
         for media, medium in inlined:
@@ -133,6 +139,9 @@ class Carried:
             else:
                 media.ClearField("inline")
                 self.uploads.append((media, medium))
+        for _, medium in self.uploads:
+            if 0 < limits.upload_bytes < medium.size_bytes:
+                raise InvalidRequest(f"{medium.name}: {medium.size_bytes} bytes, at most {limits.upload_bytes} allowed")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 import anyplex
-from anyplex import AsyncClient, Image
+from anyplex import AsyncClient, Audio, Image, Video
 from anyplex.v1 import gateway_pb2
 from tests.fakes import gateway as fake
 from tests.fakes.gateway import FakeGateway
@@ -117,3 +117,13 @@ async def test_conversation(aclient: AsyncClient, gateway: FakeGateway) -> None:
         assert (await (await talk.say("more")).reply()).text == "2: more"
     with pytest.raises(anyplex.FailedPrecondition):
         await talk.say("again")
+
+
+async def test_what_no_upload_may_hold_is_not_sent(aclient: AsyncClient, gateway: FakeGateway, tmp_path: Path) -> None:
+    film = tmp_path / "long.mp4"
+    with film.open("wb") as file:
+        file.write(b"\0\0\0\x20ftypisom")
+        file.truncate((64 << 20) + 1)
+    with pytest.raises(anyplex.InvalidRequest, match=r"long.mp4: 67108865 bytes, at most 67108864 allowed"):
+        await aclient.generate([Video(film), Audio(b"RIFF\0\0\0\0WAVE")])
+    assert gateway.requests == []

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 import anyplex
-from anyplex import Client, Image, MediaParameters, Message
+from anyplex import Client, Image, MediaParameters, Message, Video
 from anyplex.v1 import error_pb2, gateway_pb2, types_pb2
 from tests.fakes import gateway as fake
 from tests.fakes.gateway import FakeGateway
@@ -262,6 +262,17 @@ def test_a_smaller_cap_of_the_gateway_is_kept(client: Client, gateway: FakeGatew
         assert sources == ["inline", "handle", "inline"]
     assert gateway.described == 1
     assert gateway.deleted == ["handle-0", "handle-1"]
+
+
+def test_what_no_upload_may_hold_is_not_sent(client: Client, gateway: FakeGateway, tmp_path: Path) -> None:
+    film = tmp_path / "long.mp4"
+    with film.open("wb") as file:
+        file.write(b"\0\0\0\x20ftypisom")
+        file.truncate((64 << 20) + 1)
+    with pytest.raises(anyplex.InvalidRequest, match=r"long.mp4: 67108865 bytes, at most 67108864 allowed"):
+        client.generate([Video(film), "what is this?"])
+    assert gateway.uploads == {}
+    assert gateway.requests == []
 
 
 def test_upload_by_hand(client: Client, gateway: FakeGateway, picture: Path) -> None:
