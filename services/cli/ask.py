@@ -10,24 +10,28 @@ import click
 
 from services.cli.connect import Connection, connection_options
 from services.cli.exits import Exit
+from services.cli.given import InOrder, given, parts_of
 from services.cli.output import Progress, print_json, table
 
 if TYPE_CHECKING:
-    from anyplex import EventStream, Medium, Parts, Reply, RequestOptions
+    from anyplex import EventStream, Reply, RequestOptions
 
 
 _EXAMPLES = """\b
 Examples:
   anyplex ask "What is this?" --image cat.png
-  anyplex ask "What changed?" -i before.png -i after.png --system llava-1.5 --json
+  anyplex ask -i before.png -i after.png "What changed?" --system llava-1.5 --json
+  anyplex ask --audio beeps.wav "How many beeps are there?"
+  anyplex ask --video clip.mp4 --speak question.wav
 """
 
 
-@click.command(epilog=_EXAMPLES)
-@click.argument("words", nargs=-1, metavar="TEXT")
-@click.option("--image", "-i", "images", multiple=True, metavar="FILE", help="A picture; may be given several times.")
-@click.option("--audio", "audios", multiple=True, metavar="FILE", help="A sound; likewise.")
-@click.option("--video", "videos", multiple=True, metavar="FILE", help="A film; likewise.")
+@click.command(cls=InOrder, epilog=_EXAMPLES)
+@click.argument("words", nargs=-1, metavar="[TEXT]...", expose_value=False)
+@click.option("--image", "-i", multiple=True, expose_value=False, metavar="FILE", help="A picture; may come again.")
+@click.option("--audio", multiple=True, expose_value=False, metavar="FILE", help="A sound or speech; likewise.")
+@click.option("--video", multiple=True, expose_value=False, metavar="FILE", help="A film; likewise.")
+@click.option("--speak", multiple=True, expose_value=False, metavar="FILE", help="Speech that is the request itself.")
 @click.option("--system", "-s", default="", help="System to ask; else the gateway's default.")
 @click.option("--instructions", default="", help="What the model is told before.")
 @click.option("--session", "session_id", default="", help="Session that this turn belongs to.")
@@ -41,10 +45,6 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the whole answer as one JSON object.")
 @connection_options
 def ask(
-    words: tuple[str, ...],
-    images: tuple[str, ...],
-    audios: tuple[str, ...],
-    videos: tuple[str, ...],
     deadline_s: float,
     out: Path,
     timings: bool,
@@ -52,8 +52,12 @@ def ask(
     connection: Connection,
     **choices: str | float | None,
 ) -> int:
-    """Ask something; the answer streams to stdout. TEXT may be - to read it from stdin."""
-    parts = _parts(words, images, audios, videos)
+    """Ask something; the answer streams to stdout.
+
+    Text and media reach the model in the order in which they stand here, speech last. One of them may be - to be
+    read from stdin.
+    """
+    parts = parts_of(given(click.get_current_context()))
     options = cast("RequestOptions", {name: value for name, value in choices.items() if value is not None})
     with (
         connection.client() as client,
@@ -83,19 +87,6 @@ def timings_table(reply: Reply) -> str:
         for item in reply.timings
     ]
     return table("", ("node", "start ms", "first ms", "end ms", "took ms"), rows)
-
-
-def _parts(words: tuple[str, ...], images: tuple[str, ...], audios: tuple[str, ...], videos: tuple[str, ...]) -> Parts:
-    """Return media first, then the text."""
-    from anyplex import Audio, Image, Video
-
-    text = " ".join(words)
-    if text == "-":
-        text = sys.stdin.read()
-    media: list[Medium] = [*map(Image, images), *map(Audio, audios), *map(Video, videos)]
-    if not text.strip() and not media:
-        raise click.UsageError("nothing to ask: give a text, --image, --audio or --video")
-    return [*media, text] if text.strip() else list(media)
 
 
 def _follow(stream: EventStream, progress: Progress) -> Reply:

@@ -35,16 +35,16 @@ nodes:
 def test_ask_streams(cli: Cli, gateway: FakeGateway, picture: str) -> None:
     ran = cli("ask", "What", "is", "this?", "--image", picture, "--address", gateway.address, "--timings")
     assert ran.code == 0
-    assert ran.out == "<image:40> What is this? \n"
+    assert ran.out == "What is this? <image:40> \n"
     assert "think" in ran.err
-    assert gateway.requests[0].messages[0].parts[1].text == "What is this?"
+    assert gateway.requests[0].messages[0].parts[0].text == "What is this?"
 
 
 def test_ask_as_json(cli: Cli, gateway: FakeGateway, picture: str) -> None:
     options = ["--system", "llava-1.5", "--seed", "3", "--max-tokens", "9", "--temperature", "0.5"]
     ran = cli("ask", "Hello", "-i", picture, "--address", gateway.address, "--json", *options)
     answer = json.loads(ran.out)
-    assert answer["text"] == "<image:40> Hello "
+    assert answer["text"] == "Hello <image:40> "
     assert answer["versions"] == fake.VERSIONS
     assert answer["usage"] == {"prompt_tokens": 12, "completion_tokens": 3, "media_tokens": 9}
     assert answer["timings"][0] == {"node": "see", "start_s": 0.0, "first_s": 0.01, "end_s": 0.01}
@@ -114,7 +114,7 @@ def test_usage(cli: Cli, arguments: list[str], message: str) -> None:
 
 def test_a_missing_picture(cli: Cli) -> None:
     ran = cli("ask", "x", "--image", "nope.png")
-    assert (ran.code, ran.err) == (3, "anyplex: nope.png: no such file\n")
+    assert (ran.code, ran.err) == (3, "anyplex: --image nope.png: no such file\n")
 
 
 def test_debug_shows_where(cli: Cli) -> None:

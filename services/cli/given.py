@@ -1,0 +1,111 @@
+"""Words and media of a command line, in the order in which they were given."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from anyplex import Medium, Parts
+
+STDIN = "-"
+# Beyond what any gateway takes: what never ends must not fill the memory.
+STDIN_CAP_BYTES = 256 << 20
+SPEAK = "--speak"
+_META = "services.cli.given"
+_WORD = ""
+_KINDS = {"--image": "Image", "--audio": "Audio", "--video": "Video", SPEAK: "Audio"}
+_OPTION_OF = {"image": "--image", "audio": "--audio", "video": "--video"}
+
+
+class InOrder(click.Command):
+    """A command that remembers the order of words and options, which click keeps apart."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; what it said, in order, is ``given(ctx)`` then."""
+        said = list(args)
+        rest = super().parse_args(ctx, args)
+        ctx.meta[_META] = list(self._in_order(said))
+        return rest
+
+    def _in_order(self, args: list[str]) -> Iterator[tuple[str, str]]:
+        """Yield words as ("", word) and options with their values; only what click has found right comes here."""
+        options = {name: option for option in self.params if isinstance(option, click.Option) for name in option.opts}
+        words = iter(args)
+        for word in words:
+            if word == "--":
+                yield from ((_WORD, rest) for rest in words)
+            elif word == STDIN or not word.startswith("-"):
+                yield _WORD, word
+            else:
+                name, mark, value = word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
+                option = options.get(name)
+                if option is not None and not option.is_flag:
+                    yield option.opts[0], value if mark else next(words)
+
+
+def given(ctx: click.Context) -> list[tuple[str, str]]:
+    """Return words and options of a command line, in order."""
+    found: list[tuple[str, str]] = ctx.meta[_META]
+    return found
+
+
+def parts_of(said: Sequence[tuple[str, str]]) -> Parts:
+    """Return text and media as they were given: words that follow each other are one text, speech comes last.
+
+    Raises:
+        click.UsageError: There is nothing, or more than can be read from stdin or spoken.
+        InvalidRequest: A file is missing, empty, or of another kind; says which option it was given with.
+    """
+    said = [(option, value) for option, value in said if option == _WORD or option in _KINDS]
+    if sum(value == STDIN for _, value in said) > 1:
+        raise click.UsageError("stdin (-) can be read once only")
+    if sum(option == SPEAK for option, _ in said) > 1:
+        raise click.UsageError(f"{SPEAK} was given twice: the request is one sound")
+    parts: list[str | Medium] = []
+    words: list[str] = []
+    for option, value in sorted(said, key=lambda one: one[0] == SPEAK):
+        if option != _WORD:
+            _end_text(words, parts)
+            parts.append(_medium(option, value))
+        else:
+            words.append(sys.stdin.read(STDIN_CAP_BYTES) if value == STDIN else value)
+    _end_text(words, parts)
+    if not parts:
+        raise click.UsageError(f"nothing to ask: give a text, --image, --audio, --video or {SPEAK}")
+    return parts
+
+
+def _end_text(words: list[str], parts: list[str | Medium]) -> None:
+    text = " ".join(words)
+    if text.strip():
+        parts.append(text)
+    words.clear()
+
+
+def _medium(option: str, value: str) -> Medium:
+    import anyplex
+
+    kind = getattr(anyplex, _KINDS[option])
+    try:
+        medium: Medium = kind(sys.stdin.buffer.read(STDIN_CAP_BYTES) if value == STDIN else value)
+    except anyplex.InvalidRequest as error:
+        raise anyplex.InvalidRequest(f"{option} {error}{_hint(option, value)}") from error
+    return medium
+
+
+def _hint(option: str, value: str) -> str:
+    """Say which option a file belongs to, if it is of another kind."""
+    import anyplex
+
+    if value == STDIN:
+        return ""
+    try:
+        found = anyplex.Medium(value, modality="any").mime_type
+    except anyplex.InvalidRequest:
+        return ""
+    better = _OPTION_OF.get(found.partition("/")[0], "")
+    return f"; give it with {better}" if better and better != option else ""
