@@ -185,7 +185,7 @@ class Cluster:
             try:
                 yield replica, self.stats(replica.address)
             except grpc.RpcError as error:
-                if error.code() not in GONE:  # type: ignore[attr-defined]
+                if error.code() not in GONE:
                     raise
                 if self.is_listed(replica.address):
                     yield replica, None
