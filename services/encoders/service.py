@@ -169,9 +169,9 @@ class EncoderComponent(Component, Generic[Model]):
         import torch
 
         results: dict[int, torch.Tensor | BaseException] = {}
-        groups: dict[int, list[int]] = {}
-        for index, piece in enumerate(pieces):
-            groups.setdefault(id(piece.model), []).append(index)
+        groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        for index, piece in enumerate(pieces):  # sounds differ in length, and padding would change what they give
+            groups.setdefault((id(piece.model), tuple(piece.tensor.shape)), []).append(index)
         for indices in groups.values():
             model = pieces[indices[0]].model
             dtype = next(model.parameters()).dtype

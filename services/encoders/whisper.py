@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -29,9 +30,9 @@ _DIMENSIONS = ("n_mels", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audi
 class WhisperEncoder(nn.Module):
     """The audio tower with its front end: what an `encoder` artifact of type `whisper` holds.
 
-    A window is `n_audio_ctx` positions long, as openai-whisper asserts; shorter sounds are padded with silence.
-    With `trim_to` of n > 0 the positions behind a sound's end are left out again, rounded up to whole runs of n, so that
-    a short sound costs few tokens; 0 keeps all, as Whisper does.
+    A window is at most `n_audio_ctx` positions long. With `trim_to` of 0 every sound is padded with silence to that
+    length, which is what Whisper does and openai-whisper asserts. With n > 0 a sound is padded to whole runs of n
+    positions only, so that a short one costs little, here and in the backbone; the weights have to be trained so.
     """
 
     def __init__(self, dims: Mapping[str, int], trim_to: int = 0) -> None:
@@ -67,17 +68,24 @@ class WhisperEncoder(nn.Module):
         run = self.trim_to * SAMPLES_PER_POSITION
         return min(self.positions_per_window, max(1, -(-n_samples // run)) * self.trim_to)
 
-    def preprocess(self, windows: Sequence[NDArray[np.float32]]) -> Tensor:
-        """Turns windows of 16 kHz mono into log-mel spectrograms of full length (BML, float32)."""
+    def preprocess(self, windows: Sequence[NDArray[np.float32]]) -> list[Tensor]:
+        """Turns windows of 16 kHz mono into log-mel spectrograms (ML each, float32), as long as what they keep."""
         from whisper.audio import log_mel_spectrogram, pad_or_trim
 
         mels = []
         for samples_T in windows:
-            padded = pad_or_trim(torch.from_numpy(np.ascontiguousarray(samples_T)), self.samples_per_window)
+            n_samples = self.positions_for(len(samples_T)) * SAMPLES_PER_POSITION
+            padded = pad_or_trim(torch.from_numpy(np.ascontiguousarray(samples_T)), n_samples)
             mels.append(log_mel_spectrogram(padded, self.n_mels))
-        return torch.stack(mels)
+        return mels
 
     def forward(self, mel_BML: Tensor) -> Tensor:
-        """Encodes spectrograms into features of every position (BPF)."""
-        features_BPF: Tensor = self.encoder(mel_BML)
+        """Encodes spectrograms of one length into features of every position (BPF)."""
+        tower = self.encoder
+        # The tower's own forward, but for the length that it asserts.
+        hidden_BPF = F.gelu(tower.conv2(F.gelu(tower.conv1(mel_BML)))).permute(0, 2, 1)
+        hidden_BPF = (hidden_BPF + tower.positional_embedding[: hidden_BPF.shape[1]]).to(mel_BML.dtype)
+        for block in tower.blocks:
+            hidden_BPF = block(hidden_BPF)
+        features_BPF: Tensor = tower.ln_post(hidden_BPF)
         return features_BPF
