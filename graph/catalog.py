@@ -80,6 +80,7 @@ class ComponentType:
 
 
 PICTURE_ENCODER = "services.encoders.picture_reader:component"
+SOUND_ENCODER = "services.encoders.sound_reader:component"
 INPUT_PROJECTOR = "services.input_projectors.service:InputProjectorComponent"
 BACKBONE = "services.backbone.service:BackboneComponent"
 
@@ -87,6 +88,10 @@ BUILT_IN = (
     ComponentType(
         "encoder", "clip_vision", PICTURE_ENCODER, "CLIP vision transformer: pictures, and videos frame by frame.",
         modalities=("image", "video"), imports=("torch", "transformers"),
+    ),
+    ComponentType(
+        "encoder", "whisper", SOUND_ENCODER, "Whisper's audio encoder: sounds and speech, window by window.",
+        modalities=("audio",), imports=("torch", "whisper"),
     ),
     ComponentType("input_projector", "linear", INPUT_PROJECTOR, "One linear layer.", imports=("torch",)),
     ComponentType("input_projector", "mlp", INPUT_PROJECTOR, "Linear, GELU, linear.", imports=("torch",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+import struct
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
@@ -98,6 +99,14 @@ def picture(seed: int = 0, size: tuple[int, int] = (60, 44)) -> bytes:
     return buffer.getvalue()
 
 
+def sound(seed: int = 0, seconds: float = 0.3) -> bytes:
+    """A WAV file of noise."""
+    samples = random.Random(seed).randbytes(2 * int(seconds * 16_000))
+    header = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(samples), b"WAVE", b"fmt ", 16, 1, 1, 16_000, 32_000,
+                         2, 16, b"data", len(samples))  # fmt: skip
+    return header + samples
+
+
 class EncoderCalls:
     """Encode."""
 
@@ -108,34 +117,43 @@ class EncoderCalls:
         self.stub = encoder_pb2_grpc.EncoderServiceStub(channel)
         self.metadata = (*metadata, ("x-request-id", REQUEST_ID))
 
+    @property
+    def modality(self) -> str:
+        return self.card.modalities[0] if self.card.modalities else "image"
+
     def media(self, data: bytes) -> types_pb2.Media:
-        return types_pb2.Media(modality=self.card.modalities[0] if self.card.modalities else "image", inline=data)
+        return types_pb2.Media(modality=self.modality, inline=data)
+
+    def medium(self, seed: int = 0, long: bool = False) -> types_pb2.Media:
+        if self.modality == "audio":
+            return self.media(sound(seed, 20.0 if long else 0.3))
+        return self.media(picture(seed, (200, 200) if long else (60, 44)))
 
     def request(self, version: str = "", adapter: str = "", seed: int = 0) -> encoder_pb2.EncodeRequest:
         ref = types_pb2.VersionRef(version=version, adapter=adapter)
-        return encoder_pb2.EncodeRequest(version=ref, items=[self.media(picture(seed))])
+        return encoder_pb2.EncodeRequest(version=ref, items=[self.medium(seed)])
 
     async def call(self, *, version: str = "", adapter: str = "", seed: int = 0, timeout_s: float = 30.0) -> object:
         reply = await self.stub.Encode(self.request(version, adapter, seed), metadata=self.metadata, timeout=timeout_s)
         return reply.SerializeToString(deterministic=True)
 
     def start_long(self, timeout_s: float | None = None) -> Any:
-        items = [self.media(picture(seed, (200, 200))) for seed in range(16)]
+        items = [self.medium(seed, long=True) for seed in range(16)]
         return self.stub.Encode(encoder_pb2.EncodeRequest(items=items), metadata=self.metadata, timeout=timeout_s)
 
     async def send(self, request: encoder_pb2.EncodeRequest) -> object:
         return await self.stub.Encode(request, metadata=self.metadata, timeout=30)
 
     def bad_requests(self) -> dict[str, encoder_pb2.EncodeRequest]:
-        good = picture()
+        good = self.medium().inline
         media = {
             "no bytes": self.media(b""),
-            "no picture": self.media(b"hello"),
+            "no medium": self.media(b"hello"),
             "a pickle": self.media(pickle.dumps({"a": 1})),
             "truncated": self.media(good[: len(good) // 2]),
             "another modality": types_pb2.Media(modality="smell", inline=good),
-            "a handle": types_pb2.Media(modality="image", handle="somewhere"),
-            "nothing": types_pb2.Media(modality="image"),
+            "a handle": types_pb2.Media(modality=self.modality, handle="somewhere"),
+            "nothing": types_pb2.Media(modality=self.modality),
         }
         requests = {name: encoder_pb2.EncodeRequest(items=[item]) for name, item in media.items()}
         requests["no items"] = encoder_pb2.EncodeRequest()
@@ -144,13 +162,14 @@ class EncoderCalls:
         return requests
 
     async def check_card(self, card: component_pb2.ContractCard) -> None:
-        items = [self.media(picture(1)), self.media(picture(2, (44, 90)))]
+        items = [self.medium(1), self.medium(2, long=True)]
         reply = await self.stub.Encode(encoder_pb2.EncodeRequest(items=items), metadata=self.metadata, timeout=30)
         assert len(reply.items) == 2
         for item in reply.items:
             assert item.tensor.shape[-1] == card.output_width
             if card.tokens_per_item:
                 assert item.tensor.shape[-2] == card.tokens_per_item
+            assert item.tensor.shape[-2] <= card.max_tokens_per_item
             assert item.tensor.dtype == card.dtype
             assert to_torch(tensor_from_proto(item.tensor)).isfinite().all()
         assert reply.items[0].content_hash

@@ -32,6 +32,13 @@ CLIP_CONFIG: dict[str, Any] = {
         "pad_to_square": False, "resample": "bicubic",
     },
 }  # fmt: skip
+# Windows of one second: a sound of the playroom is two.
+WHISPER_CONFIG: dict[str, Any] = {
+    "dims": {
+        "n_mels": 80, "n_audio_ctx": 50, "n_audio_state": FEATURE_WIDTH, "n_audio_head": 4, "n_audio_layer": 2,
+    },
+    "trim_to": 5,
+}  # fmt: skip
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "hidden_size": BACKBONE_WIDTH, "intermediate_size": 96, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT_TOKENS,
@@ -83,6 +90,14 @@ def clip_vision(store: ArtifactStore, seed: int = 0) -> str:
 
     module = ClipVision.from_config(CLIP_CONFIG)
     return store.put(kind="encoder", type="clip_vision", config=CLIP_CONFIG, tensors=randomized(module, seed))
+
+
+def whisper(store: ArtifactStore, seed: int = 0, config: Mapping[str, Any] = WHISPER_CONFIG) -> str:
+    """An audio encoder."""
+    from services.encoders.whisper import WhisperEncoder
+
+    module = WhisperEncoder.from_config(config)
+    return store.put(kind="encoder", type="whisper", config=dict(config), tensors=randomized(module, seed))
 
 
 def projector(store: ArtifactStore, type_name: str, seed: int = 0) -> str:
@@ -149,7 +164,7 @@ def system(store: ArtifactStore, projector_type: str = "linear") -> TinySystem:
 def make(store: ArtifactStore, kind: str, type_name: str, seed: int = 0) -> str:
     """The artifact of any built-in type of the catalog."""
     if kind == "encoder":
-        return clip_vision(store, seed)
+        return whisper(store, seed) if type_name == "whisper" else clip_vision(store, seed)
     if kind == "input_projector":
         return projector(store, type_name, seed)
     return decoder(store, seed)

@@ -1,0 +1,268 @@
+"""Sounds from untrusted bytes: measured by their header first, decoded in blocks, and never further than the caps.
+
+Every outcome is 16 kHz mono or an ``InvalidRequest``; nothing here trusts a length that a file states.
+libsndfile reads WAV, FLAC, MP3 and Ogg, FFmpeg the sound of MP4 and WebM.
+"""
+
+# T samples, C channels
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import struct
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graph.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import av
+    import soundfile
+
+Samples = NDArray[np.float32]
+
+SAMPLE_RATE_HZ = 16_000
+MAX_FILE_BYTES = 64 * 2**20
+MAX_SECONDS = 120
+MAX_CHANNELS = 8
+MIN_RATE_HZ = 2_000
+MAX_RATE_HZ = 192_000
+MAX_CHUNKS = 10_000
+BLOCK_SAMPLES = 65_536
+FORMATS = ("WAV", "FLAC", "MP3", "OGG", "MP4", "WEBM")
+
+# What libsndfile calls the formats above.
+_SNDFILE_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "MP3", "OGG"})
+_DEMUXERS = {"FLAC": "flac", "MP4": "mov", "WEBM": "matroska"}
+# No codec is given a try that does not belong in these containers; nothing in a file may open another file.
+_CODECS = "aac,aac_latm,ac3,eac3,alac,flac,mp3,mp3float,opus,vorbis,pcm_s16le,pcm_s16be,pcm_s24le,pcm_f32le"
+_OPTIONS = {"codec_whitelist": _CODECS, "protocol_whitelist": "none"}
+# libsndfile's word for a length that the header leaves open.
+_UNKNOWN_SAMPLES = 2**62
+# Programs that write into a pipe state about 2 or 4 GiB, whatever comes.
+_STREAMED_BYTES = 0x7FFF_0000
+# libswresample at 100 dB from 8.2 kHz on, flat to 7.5 kHz; its ends want that much silence behind the sound.
+_RESAMPLER = f"{SAMPLE_RATE_HZ}:filter_size=128:cutoff=0.975"
+_TAIL_S = 0.1
+
+
+def decode_sound(data: bytes) -> Samples:
+    """Decode a sound into 16 kHz mono between -1 and 1, all channels mixed alike.
+
+    Raises:
+        InvalidRequest: Too long, too many channels, an odd rate, no samples, damaged, or no format we read.
+    """
+    found = sniff_sound(data)
+    if found == "WAV":
+        _check_whole(data)
+    samples_T = _decode_packets(data, found) if found in {"MP4", "WEBM"} else _decode_file(data, found)
+    if not len(samples_T):
+        raise InvalidRequest("0 samples, at least 1 expected")
+    return samples_T
+
+
+def sample_hash(samples_T: Samples, preprocessing: str) -> str:
+    """Return the content hash of a decoded sound and of what is done to it before the encoder."""
+    digest = hashlib.sha256(f"mono:{len(samples_T)}:{preprocessing}:".encode())
+    digest.update(np.ascontiguousarray(samples_T).tobytes())
+    return digest.hexdigest()
+
+
+def sniff_sound(data: bytes) -> str:
+    """Return the format that the first bytes of a file tell.
+
+    Raises:
+        InvalidRequest: No sound of a format we read, or more bytes than allowed.
+    """
+    if not data:
+        raise InvalidRequest("0 bytes, a sound expected")
+    if len(data) > MAX_FILE_BYTES:
+        raise InvalidRequest(f"{len(data)} bytes, at most {MAX_FILE_BYTES} allowed")
+    if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
+        return "WAV"
+    for offset, magic, found in (
+        (0, b"fLaC", "FLAC"), (0, b"OggS", "OGG"), (0, b"ID3", "MP3"), (4, b"ftyp", "MP4"),
+        (0, b"\x1aE\xdf\xa3", "WEBM"),
+    ):  # fmt: skip
+        if data[offset : offset + len(magic)] == magic:
+            return found
+    # A frame of MPEG audio: eleven bits set, and one of the three layers.
+    if len(data) > 3 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0 and data[1] & 0x06:
+        return "MP3"
+    raise InvalidRequest(f"not a sound of a known format, one of {', '.join(FORMATS)} expected")
+
+
+def check_header(rate_hz: int, channels: int, seconds: float) -> None:
+    """Refuse what a header says before anything is decoded.
+
+    Raises:
+        InvalidRequest: A number is beyond its cap.
+    """
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise InvalidRequest(f"{rate_hz} samples a second, {MIN_RATE_HZ} to {MAX_RATE_HZ} expected")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise InvalidRequest(f"{channels} channels, 1 to {MAX_CHANNELS} expected")
+    if seconds > MAX_SECONDS:
+        raise InvalidRequest(f"{seconds:.0f} s of sound, at most {MAX_SECONDS} s allowed")
+
+
+class _Mono:
+    """Takes a sound block by block and makes 16 kHz mono of it."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._taken = 0
+        self._blocks: list[Samples] = []
+        self._resampler = _Resampler(rate_hz) if rate_hz != SAMPLE_RATE_HZ else None
+
+    def add(self, block_TC: Samples) -> None:
+        """Take the next block.
+
+        Raises:
+            InvalidRequest: The sound is longer than its header said and than allowed, or has samples that are none.
+        """
+        self._taken += len(block_TC)
+        if self._taken > MAX_SECONDS * self._rate_hz:
+            raise InvalidRequest(f"more than {MAX_SECONDS} s of sound, at most {MAX_SECONDS} s allowed")
+        if not np.isfinite(block_TC).all():
+            raise InvalidRequest("NaN or Inf among the samples, numbers expected")
+        mono_T = block_TC.clip(-1.0, 1.0).mean(axis=1, dtype=np.float32)
+        self._blocks += [mono_T] if self._resampler is None else self._resampler.feed(mono_T)
+
+    def result(self) -> Samples:
+        """Return the whole sound."""
+        if self._resampler is not None and self._taken:
+            self._blocks += self._resampler.finish()
+        length = math.ceil(self._taken * SAMPLE_RATE_HZ / self._rate_hz)
+        return np.concatenate([np.zeros(0, np.float32), *self._blocks])[:length]
+
+
+class _Resampler:
+    """Brings one channel to 16 kHz, block by block."""
+
+    def __init__(self, rate_hz: int) -> None:
+        from fractions import Fraction
+
+        from av.filter import Graph
+
+        self._rate_hz = rate_hz
+        self._time_base = Fraction(1, rate_hz)
+        self._at = 0
+        self._graph = Graph()
+        steps = [
+            self._graph.add_abuffer(format="flt", sample_rate=rate_hz, layout="mono", time_base=self._time_base),
+            self._graph.add("aresample", _RESAMPLER),
+            self._graph.add("aformat", f"sample_fmts=flt:channel_layouts=mono:sample_rates={SAMPLE_RATE_HZ}"),
+            self._graph.add("abuffersink"),
+        ]
+        for source, target in zip(steps, steps[1:], strict=False):
+            source.link_to(target)
+        self._graph.configure()
+
+    def feed(self, mono_T: Samples) -> list[Samples]:
+        """Push a block; return what comes out by now."""
+        import av
+
+        if not len(mono_T):
+            return []
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono_T[None]), format="flt", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = self._rate_hz, self._at, self._time_base
+        self._at += len(mono_T)
+        self._graph.push(frame)
+        return self._drain()
+
+    def finish(self) -> list[Samples]:
+        """End the sound; return the rest of it, with some silence behind."""
+        tail = self.feed(np.zeros(max(1, int(_TAIL_S * self._rate_hz)), np.float32))
+        self._graph.push(None)
+        return tail + self._drain()
+
+    def _drain(self) -> list[Samples]:
+        import av
+
+        found: list[Samples] = []
+        while True:
+            try:
+                frame = self._graph.pull()
+            except (av.BlockingIOError, av.EOFError):
+                return found
+            found.append(frame.to_ndarray()[0])  # type: ignore[union-attr]
+
+
+def _check_whole(data: bytes) -> None:
+    """Refuse a WAV whose samples end before its header says.
+
+    Raises:
+        InvalidRequest: They do, or its chunks never end.
+    """
+    at = 12
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > len(data):
+            return
+        kind, size = struct.unpack_from("<4sI", data, at)
+        at += 8
+        if kind == b"data":
+            if len(data) - at < size < _STREAMED_BYTES:
+                raise InvalidRequest(f"a truncated WAV: {len(data) - at} bytes of sound, {size} stated")
+            return
+        at += size + size % 2
+    raise InvalidRequest(f"more than {MAX_CHUNKS} chunks in one WAV")
+
+
+def _decode_file(data: bytes, found: str) -> Samples:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            if file.format not in _SNDFILE_FORMATS:
+                raise InvalidRequest(f"not a sound of a known format, one of {', '.join(FORMATS)} expected")
+            unknown = file.frames >= _UNKNOWN_SAMPLES
+            check_header(file.samplerate, file.channels, 0 if unknown else file.frames / max(1, file.samplerate))
+            if not unknown:
+                return _read_blocks(file)
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        raise InvalidRequest(f"a damaged or truncated {found} sound") from error
+    # libsndfile cannot read what states no length, such as FLAC out of a pipe.
+    return _decode_packets(data, found)
+
+
+def _read_blocks(file: soundfile.SoundFile) -> Samples:
+    mono = _Mono(file.samplerate)
+    while len(block_TC := file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)):
+        mono.add(block_TC)
+    return mono.result()
+
+
+def _decode_packets(data: bytes, found: str) -> Samples:
+    import av
+
+    if found not in _DEMUXERS:
+        raise InvalidRequest(f"a damaged or truncated {found} sound")
+    try:
+        with closing(av.open(io.BytesIO(data), format=_DEMUXERS[found], options=_OPTIONS)) as container:
+            if not container.streams.audio:
+                raise InvalidRequest(f"no sound in this {found} file")
+            stream = container.streams.audio[0]
+            check_header(stream.rate or 0, stream.channels or 0, (container.duration or 0) / av.time_base)
+            mono = _Mono(stream.rate)
+            for frame in container.decode(stream):
+                if frame.sample_rate != stream.rate or frame.layout.nb_channels != stream.channels:
+                    raise InvalidRequest(f"a damaged {found} sound: its rate or channels change on the way")
+                for block_TC in _planes(frame):
+                    mono.add(block_TC)
+            return mono.result()
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise InvalidRequest(f"a damaged or truncated {found} sound") from error
+
+
+def _planes(frame: av.AudioFrame) -> Iterator[Samples]:
+    import av
+
+    for planar in av.AudioResampler(format="fltp").resample(frame):
+        yield planar.to_ndarray().T
