@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import Any
 
 import grpc
@@ -45,18 +44,23 @@ def send(channel: grpc.Channel, data: bytes, path: str = GENERATE, timeout_s: fl
 
 
 def finished(cluster: Cluster) -> dict[str, int]:
-    """How many calls every component has answered; those that it refused are not among them.
+    """How many calls every replica has answered; those that it refused are not among them.
 
     The component that may sleep comes and goes, and is left out.
     """
-    counts: Counter[str] = Counter()
+    counts: dict[str, int] = {}
     sleeper = cluster.component("llava-1.5.see_in")
     for replica, stats in cluster.all_stats():
-        if replica.component == sleeper:
-            continue
-        assert stats is not None, f"{replica.component} at {replica.address} does not answer"
-        counts[replica.component] += stats.finished + stats.running
-    return dict(counts)
+        if replica.component != sleeper:
+            assert stats is not None, f"{replica.component} at {replica.address} does not answer"
+            counts[f"{replica.component} at {replica.address}"] = stats.finished + stats.running
+    return counts
+
+
+def answered_since(cluster: Cluster, before: dict[str, int]) -> dict[str, int]:
+    """How many calls every replica has answered since, of those that answered any; others may have left meanwhile."""
+    grown = {replica: count - before.get(replica, 0) for replica, count in finished(cluster).items()}
+    return {replica: count for replica, count in grown.items() if count}
 
 
 def processes(cluster: Cluster, *but: str) -> dict[str, int]:
