@@ -19,8 +19,8 @@ from benchmarks._results import Bar, draw, judge, write
 
 ROOT = Path(__file__).resolve().parents[1]
 ANSWER = "  → "
-FIRST_ANSWER_S = 90.0
-RESIDENT_GIB = 6.0
+END_S = 90.0
+RESIDENT_GIB = 8.0
 
 
 class MemoryWatch(threading.Thread):
@@ -98,14 +98,15 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     command = [sys.executable, "-m", "services.cli.demo", *options.systems]
     runs = [run_once(command) for _ in range(options.runs)]
-    names = ("first_answer_s", "last_answer_s", "resident_gib", "processes")
+    names = ("first_answer_s", "last_answer_s", "end_s", "resident_gib", "processes")
     median = {name: statistics.median(run[name] for run in runs) for name in names}
     write("demo", {"systems": options.systems, "median": median, "runs": runs})
     draw("demo", 1, lambda axes: paint(axes, runs))
     print(f"{len(runs)} runs of {', '.join(options.systems)}, medians; {median['processes']:.0f} processes at the most")
-    print(f"{'last answer':44} {median['last_answer_s']:8.2f} s")
+    for name, key in (("first answer", "first_answer_s"), ("last answer", "last_answer_s")):
+        print(f"{name:44} {median[key]:8.2f} s")
     return judge([
-        Bar("first answer, from nothing", median["first_answer_s"], most=FIRST_ANSWER_S, unit="s"),
+        Bar("everything, from nothing to nothing", median["end_s"], most=END_S, unit="s"),
         Bar("memory of all processes together, at the most", median["resident_gib"], most=RESIDENT_GIB, unit="GiB"),
     ])  # fmt: skip
 

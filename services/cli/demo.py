@@ -1,13 +1,14 @@
-"""``make demo``: starts a system, asks it about the pictures in ``examples/``, says what it took, stops it."""
+"""``make demo``: starts a system, asks it about what lies in ``examples/``, says what it took, stops it."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
@@ -18,27 +19,72 @@ from services.cli.output import Progress, mebibytes, table
 from services.cli.temporary import temporary_cluster
 
 if TYPE_CHECKING:
-    from anyplex import Client, Reply
+    from anyplex import Client, Medium, Reply
     from services.deploy.state import ClusterState
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
+MODALITIES = {
+    ".png": "image", ".jpg": "image", ".wav": "audio", ".flac": "audio", ".mp3": "audio", ".ogg": "audio",
+    ".mp4": "video", ".webm": "video", ".gif": "video",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Question:
-    """One question of the demo: pictures, words, and what a person would answer."""
+    """One question of the demo.
 
-    pictures: tuple[str, ...]
-    question: str
+    Attributes:
+        answer: What a person would answer.
+        question: The words; empty where they are spoken.
+        media: Files, in the order in which they are handed in, before the words.
+        speech: File in which the words are spoken.
+        says: What is said in it.
+        then: Next question of the same conversation.
+    """
+
     answer: str
+    question: str = ""
+    media: tuple[str, ...] = ()
+    speech: str = ""
+    says: str = ""
+    then: Question | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files it hands in, in order."""
+        return (*self.media, self.speech) if self.speech else self.media
+
+    def modalities(self) -> set[str]:
+        """Return what a system must take to be asked this."""
+        return {"text", *(modality_of(name) for name in self.files)} | (self.then.modalities() if self.then else set())
+
+    def parts(self) -> list[str | Medium]:
+        """Return what is sent."""
+        from anyplex import Medium
+
+        media = [Medium(EXAMPLES / name, modality=modality_of(name)) for name in self.files]
+        return [*media, self.question] if self.question else [*media]
+
+    def __str__(self) -> str:
+        shown = [f"[{name}]" for name in self.media]
+        return " ".join([*shown, f'[{self.speech}, says "{self.says}"]' if self.speech else self.question])
+
+
+def modality_of(name: str) -> str:
+    """Return what a file of the examples is, by its ending."""
+    return MODALITIES[Path(name).suffix]
 
 
 def read_questions(path: Path) -> list[Question]:
     """Read what to ask."""
-    return [
-        Question(tuple(item["pictures"]), item["question"], item["answer"])
-        for item in yaml.safe_load(path.read_text(encoding="utf-8"))
-    ]
+    return [_question(item) for item in yaml.safe_load(path.read_text(encoding="utf-8"))]
+
+
+def _question(item: dict[str, Any]) -> Question:
+    then = _question(item["then"]) if "then" in item else None
+    return Question(**{**item, "media": tuple(item.get("media", ())), "then": then})
 
 
 def main() -> int:
@@ -65,30 +111,41 @@ def _ask_all(state: ClusterState, systems: tuple[str, ...], questions: list[Ques
     asked = as_expected = 0
     with Client(state.address, token=state.token) as client:
         for system in systems:
-            click.echo(f"\n=== {system}")
-            for question in questions:
-                reply = _ask(client, system, question)
-                first_s = first_s or time.monotonic() - started
-                asked += 1
-                as_expected += reply.text.strip() == question.answer
-                _show(question, reply)
+            takes = client.describe(system).system.inputs
+            click.echo(f"\n=== {system} (takes {', '.join(takes)})")
+            fitting = [question for question in questions if question.modalities() <= set(takes)]
+            for question in fitting:
+                for step, reply in _answers(client, system, question):
+                    first_s = first_s or time.monotonic() - started
+                    asked += 1
+                    as_expected += reply.text.strip() == step.answer
+                    _show(step, reply)
+            if len(fitting) < len(questions):
+                click.echo(f"\n{len(questions) - len(fitting)} more questions are about what {system} does not take")
     click.echo(f"\n{as_expected} of {asked} answers are, word for word, what a person would say")
     return first_s
 
 
-def _ask(client: Client, system: str, question: Question) -> Reply:
-    from anyplex import Image
+def _answers(client: Client, system: str, question: Question) -> Iterator[tuple[Question, Reply]]:
+    """Ask a question and those that follow it; yield each with its answer."""
+    from anyplex import Message
 
-    pictures = [Image(EXAMPLES / name) for name in question.pictures]
-    with Progress(f"asking {system}"):
-        return client.generate([*pictures, question.question], system=system, seed=1)
+    history: list[Message] = []
+    step: Question | None = question
+    while step is not None:
+        parts = step.parts()
+        with Progress(f"asking {system}"):
+            reply = client.generate(parts, system=system, history=history, seed=1)
+        yield step, reply
+        history += [Message("user", parts), Message("assistant", reply.text)]
+        step = step.then
 
 
 def _show(question: Question, reply: Reply) -> None:
     text = reply.text.strip()
     expected = "" if text == question.answer else f"   (expected: {question.answer})"
     by_node = ", ".join(f"{timing.node} {1000 * (timing.end_s - timing.start_s):.0f} ms" for timing in reply.timings)
-    click.echo(f"\n{' '.join(f'[{name}]' for name in question.pictures)} {question.question}")
+    click.echo(f"\n{question}")
     click.echo(f"  → {text}{expected}")
     click.echo(f"    {1000 * reply.elapsed_s:.0f} ms in all: {by_node}")
 

@@ -113,6 +113,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer, media_pb2_grpc.MediaS
         self.cancelled = threading.Event()
         self.deadlines_s: list[float | None] = []
         self.systems = ["next-gpt", "llava-1.5"]
+        self.inputs = {"next-gpt": ["text", "image", "audio", "video"]}
         self.inline_media_bytes = 4 << 20
         self.described = 0
         self._token = token
@@ -250,9 +251,9 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer, media_pb2_grpc.MediaS
         self.deleted.append(request.handle)
         return media_pb2.DeleteResponse()
 
-    @staticmethod
-    def _summary(name: str) -> gateway_pb2.SystemSummary:
+    def _summary(self, name: str) -> gateway_pb2.SystemSummary:
         versions = types_pb2.VersionSet(system=name, slots=VERSIONS)
+        inputs = self.inputs.get(name, ["text", "image"])
         return gateway_pb2.SystemSummary(
-            name=name, source="arXiv", inputs=["text", "image"], outputs=["text"], ready=True, versions=versions
+            name=name, source="arXiv", inputs=inputs, outputs=["text"], ready=True, versions=versions
         )

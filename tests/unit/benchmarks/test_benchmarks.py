@@ -87,7 +87,7 @@ def test_demo_notes_when_answers_come(folder: Path, monkeypatch: pytest.MonkeyPa
     assert all(one["first_answer_s"] < one["last_answer_s"] <= one["end_s"] for one in found["runs"])
     assert found["median"]["resident_gib"] > 0
     assert (folder / "demo.png").stat().st_size > 0
-    monkeypatch.setattr(demo, "FIRST_ANSWER_S", 0.0)
+    monkeypatch.setattr(demo, "END_S", 0.0)
     assert demo.main(["--runs", "1"]) == 1
 
 

@@ -14,6 +14,7 @@ import pytest
 from services.cli import demo, memory
 from services.deploy import status
 from services.deploy.state import ClusterState
+from tests.fakes import gateway as fake
 from tests.fakes.gateway import FakeGateway
 from tests.tools import readme
 from tests.unit.cli.conftest import Cli
@@ -36,9 +37,15 @@ from anyplex import Client
 """
 
 
-def test_the_demo_asks_about_every_picture(
-    cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def shown(
+    cli: Cli,
+    gateway: FakeGateway,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+) -> str:
+    """Return what the demo prints of the systems that are its parameter."""
     state = ClusterState("demo", os.getpid(), gateway.address)
 
     @contextlib.contextmanager
@@ -47,17 +54,41 @@ def test_the_demo_asks_about_every_picture(
 
     monkeypatch.setattr(demo, "temporary_cluster", cluster)
     monkeypatch.setattr(status, "component_stats", lambda _: [])
-    monkeypatch.setattr(sys, "argv", ["demo", "next-gpt"])
+    monkeypatch.setattr(sys, "argv", ["demo", *request.param])
     assert demo.main() == 0
-    shown = capsys.readouterr().out
-    questions = demo.read_questions(demo.EXAMPLES / "questions.yaml")
-    assert len({name for question in questions for name in question.pictures}) >= 4
-    for question in questions:
-        assert all((demo.EXAMPLES / name).exists() for name in question.pictures)
-        assert question.question in shown
-    assert len(gateway.requests) == len(questions)
+    return capsys.readouterr().out
+
+
+QUESTIONS = demo.read_questions(demo.EXAMPLES / "questions.yaml")
+
+
+@pytest.mark.parametrize("shown", [["next-gpt"]], indirect=True)
+def test_the_demo_asks_about_everything(shown: str, gateway: FakeGateway) -> None:
+    steps = [*QUESTIONS, *(question.then for question in QUESTIONS if question.then)]
+    assert len(gateway.requests) == len(steps)
+    assert all((step.question or step.says) in shown for step in steps)
+    said = {fake.said(request.messages[-1]).partition(":")[0] for request in gateway.requests}
+    assert {"<image", "<audio", "<video"} < said
+    assert any(len(request.messages) == 3 for request in gateway.requests), "one question follows another"
+    assert "next-gpt (takes text, image, audio, video)" in shown
     assert "see 10 ms, think 20 ms" in shown
     assert "processes hold" in shown
+    assert "does not take" not in shown
+
+
+@pytest.mark.parametrize("shown", [["llava-1.5"]], indirect=True)
+def test_the_demo_asks_what_a_system_takes(shown: str, gateway: FakeGateway) -> None:
+    assert {part.media.modality for request in gateway.requests for part in request.messages[-1].parts} <= {"", "image"}
+    assert len(gateway.requests) >= 6
+    assert "more questions are about what llava-1.5 does not take" in shown
+
+
+def test_the_demo_covers_all_media() -> None:
+    files = {name for question in QUESTIONS for name in question.files}
+    assert {Path(name).suffix for name in files} == set(demo.MODALITIES)
+    assert all((demo.EXAMPLES / name).stat().st_size <= 50_000 for name in files)
+    assert any(question.speech and question.media for question in QUESTIONS), "by voice, about a picture"
+    assert all(bool(question.question) != bool(question.speech) for question in QUESTIONS)
 
 
 def test_memory_of_a_tree() -> None:
