@@ -24,18 +24,16 @@ class Reading:
     """One medium, decoded and cut into what the model reads at once.
 
     Attributes:
-        pieces: Inputs of the model, all of one shape: pictures, frames or windows.
+        pieces: Inputs of the model: pictures, frames or windows.
         content_hash: Of what was decoded, and of everything that shapes its features but the weights.
         modality: The medium's.
         times_s: Times of the frames.
-        lengths: Tokens to keep of each piece's features; empty: all.
     """
 
     pieces: Sequence[torch.Tensor]
     content_hash: str
     modality: str
     times_s: tuple[float, ...] = ()
-    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

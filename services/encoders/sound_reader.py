@@ -42,22 +42,19 @@ class SoundReader(Reader["WhisperEncoder"]):
     def read(self, item: m.Media, frames: int, model: WhisperEncoder) -> Reading:
         """Decode a sound and take the spectrograms of its windows."""
         samples_T = decode_sound(item.data or b"")
-        windows = model.windows_of(samples_T)
         # The mel channels and the length of a window shape the spectrogram, the trim how many features are left.
         settings = json.dumps({"dims": model.dims, "trim_to": model.trim_to}, sort_keys=True)
         return Reading(
-            list(model.preprocess(windows)),
+            model.preprocess(model.windows_of(samples_T)),
             sample_hash(samples_T, settings),
             item.modality,
-            lengths=tuple(model.positions_for(len(window)) for window in windows),
         )
 
     def join(self, reading: Reading, outputs_TF: Sequence[torch.Tensor]) -> tuple[torch.Tensor, tuple[str, ...]]:
-        """Let the windows follow each other, each without what lies behind the sound's end."""
+        """Let the windows follow each other."""
         import torch
 
-        kept = [output_TF[:length] for output_TF, length in zip(outputs_TF, reading.lengths, strict=True)]
-        return torch.cat(kept), ("tokens", "width")
+        return torch.cat(list(outputs_TF)), ("tokens", "width")
 
     def blank(self, model: WhisperEncoder) -> torch.Tensor:
         """Return a tenth of a second of silence."""

@@ -13,7 +13,6 @@ import io
 import math
 import struct
 from collections.abc import Iterator
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -192,7 +191,7 @@ class _Resampler:
                 frame = self._graph.pull()
             except (av.BlockingIOError, av.EOFError):
                 return found
-            found.append(frame.to_ndarray()[0])  # type: ignore[union-attr]
+            found.append(frame.to_ndarray()[0])
 
 
 def _check_whole(data: bytes) -> None:
@@ -245,7 +244,7 @@ def _decode_packets(data: bytes, found: str) -> Samples:
     if found not in _DEMUXERS:
         raise InvalidRequest(f"a damaged or truncated {found} sound")
     try:
-        with closing(av.open(io.BytesIO(data), format=_DEMUXERS[found], options=_OPTIONS)) as container:
+        with av.open(io.BytesIO(data), "r", format=_DEMUXERS[found], options=_OPTIONS) as container:
             if not container.streams.audio:
                 raise InvalidRequest(f"no sound in this {found} file")
             stream = container.streams.audio[0]
@@ -265,4 +264,4 @@ def _planes(frame: av.AudioFrame) -> Iterator[Samples]:
     import av
 
     for planar in av.AudioResampler(format="fltp").resample(frame):
-        yield planar.to_ndarray().T
+        yield planar.to_ndarray().astype(np.float32, copy=False).T
