@@ -2,13 +2,16 @@
 
 The strongest difference to the background is the object's color, and the share of it in a pixel how much the object
 covers there. Area and center of what is covered follow the motion; drawings of all shapes with that area at that
-center tell the shape.
+center tell the shape. Shapes that are close rivals are redrawn, sent through JPEG and compared again: what differs
+from the background in chroma alone loses its edges in any codec that keeps chroma half as fine.
 """
 
 # F frames, H height, W width, C channels, B pixels of the border
 
 from __future__ import annotations
 
+import io
+from dataclasses import dataclass
 from functools import lru_cache
 from math import pi, sin, sqrt
 from typing import Final, TypeAlias
@@ -46,6 +49,9 @@ CHROMA_WEIGHT = 4.0
 """A halved chroma pixel stands for four."""
 _FINENESS = 4
 """Drawings are kept for quarters of a pixel."""
+_CLEAR_LEAD = 2.0
+"""A shape that leaves less than this many times the best one's remainder is a rival."""
+_JPEG_QUALITY = 80
 
 _AREA_OF_UNIT: Final[dict[str, float]] = {
     "circle": pi,
@@ -161,13 +167,24 @@ def _blurred(tiles_FHW: Floats) -> Floats:
     return tiles_FHW
 
 
-def _explained(seen_FHW: Floats, drawn_FHW: Floats) -> float:
-    """How much of what is seen a drawing explains, the best factor for all frames before it."""
-    return float(np.vdot(seen_FHW, drawn_FHW)) ** 2 / float(np.vdot(drawn_FHW, drawn_FHW))
+@dataclass(frozen=True)
+class _Fit:
+    """A shape on a path, with the color (R, G, B, against the background) in which it explains most of what is seen."""
+
+    shape: str
+    path: list[tuple[float, float, float]]
+    contrast: Floats
+    unexplained: float
 
 
-def _explained_by(ycc_FHWC: Floats, shape: str, path: list[tuple[float, float, float]]) -> tuple[float, float]:
-    """How much of what is seen a shape on a path explains, and how much there is.
+def _explained(seen_FHW: Floats, drawn_FHW: Floats) -> tuple[float, float]:
+    """How much of what is seen a drawing explains with the best factor for all frames before it, and that factor."""
+    overlap, size = float(np.vdot(seen_FHW, drawn_FHW)), float(np.vdot(drawn_FHW, drawn_FHW))
+    return overlap**2 / size, overlap / size
+
+
+def _fit(ycc_FHWC: Floats, shape: str, path: list[tuple[float, float, float]]) -> _Fit:
+    """Holds a shape on a path against what is seen.
 
     Codecs keep chroma half as fine as luma, so the two are looked at apart. Even corners of the tiles keep the
     pixels of chroma whole.
@@ -187,11 +204,34 @@ def _explained_by(ycc_FHWC: Floats, shape: str, path: list[tuple[float, float, f
     sharp_FHW = _halved(drawn_FHW)
     chromas = [_halved(tiles_FHWC[..., channel]) for channel in (1, 2)]
     energy = np.square(tiles_FHWC[..., 0]).sum() + CHROMA_WEIGHT * sum(np.square(each).sum() for each in chromas)
-    in_chroma = max(sum(_explained(chroma, drawn) for chroma in chromas) for drawn in (sharp_FHW, _blurred(sharp_FHW)))
-    return _explained(tiles_FHWC[..., 0], drawn_FHW) + CHROMA_WEIGHT * in_chroma, float(energy)
+    in_luma, luma = _explained(tiles_FHWC[..., 0], drawn_FHW)
+    in_chroma, chroma = max(
+        (sum(part for part, _ in found), [factor for _, factor in found])
+        for found in ([_explained(each, drawn) for each in chromas] for drawn in (sharp_FHW, _blurred(sharp_FHW)))
+    )
+    contrast_C = np.linalg.solve(TO_YCC, np.array([luma, *chroma])).astype(np.float32)
+    return _Fit(shape, path, contrast_C, 1 - (in_luma + CHROMA_WEIGHT * in_chroma) / float(energy))
 
 
-def _shape(contrast_FHWC: Floats, path_F3: NDArray[np.float64], motion: str) -> str | None:
+def _through_jpeg(frames_FHWC: Floats) -> Floats:
+    """What JPEG makes of frames, all of them as one tall picture."""
+    n_frames, height, width, _ = frames_FHWC.shape
+    tall = np.clip(np.rint(frames_FHWC), 0, 255).astype(np.uint8).reshape(n_frames * height, width, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(tall).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return np.asarray(Image.open(buffer), np.float32).reshape(frames_FHWC.shape)
+
+
+def _redrawn(contrast_FHWC: Floats, level_C: Floats, fit: _Fit) -> float:
+    """What is left unexplained by a film that shows a fit, seen through JPEG, strong and weak colors alike."""
+    cover_FHW = np.stack([cover_disc(fit.shape, *place) for place in fit.path])
+    redrawn = (_through_jpeg(level_C + cover_FHW[..., None] * fit.contrast) - level_C) @ TO_YCC.T
+    seen = contrast_FHWC @ TO_YCC.T
+    explained = sum(_explained(seen[..., channel], redrawn[..., channel])[0] for channel in range(3))
+    return float(np.square(seen).sum() - explained)
+
+
+def _shape(contrast_FHWC: Floats, level_C: Floats, path_F3: NDArray[np.float64], motion: str) -> str | None:
     """The shape whose drawings leave least unexplained; None where that is too much.
 
     It is tried where and as large as it was measured, and as the world has it: codecs blur weak colors, and then
@@ -199,17 +239,17 @@ def _shape(contrast_FHWC: Floats, path_F3: NDArray[np.float64], motion: str) -> 
     """
     half = _TILE_PX // 2
     ycc_FHWC = np.pad(contrast_FHWC @ TO_YCC.T, ((0, 0), (half, half), (half, half), (0, 0)))
-    unexplained: dict[str, float] = {}
+    fits: list[_Fit] = []
     for shape, unit_area in _AREA_OF_UNIT.items():
-        paths = [[(x, y, f * root / sqrt(unit_area)) for x, y, root in path_F3] for f in _RADIUS_FACTORS]
-        paths += [path_of(motion, size) for size in SIZES]
-        shares = []
-        for path in paths:
-            explained, energy = _explained_by(ycc_FHWC, shape, path)
-            shares.append(1 - explained / energy)
-        unexplained[shape] = min(shares)
-    best = min(unexplained, key=lambda name: unexplained[name])
-    return best if unexplained[best] <= 1 - MIN_FIT else None
+        measured = [[(x, y, f * root / sqrt(unit_area)) for x, y, root in path_F3] for f in _RADIUS_FACTORS]
+        fits += [_fit(ycc_FHWC, shape, path) for path in (*measured, *(path_of(motion, size) for size in SIZES))]
+    best = min(fits, key=lambda fit: fit.unexplained)
+    if best.unexplained > 1 - MIN_FIT:
+        return None
+    rivals = [fit for fit in fits if fit.unexplained < _CLEAR_LEAD * best.unexplained]
+    if len({fit.shape for fit in rivals}) > 1:
+        best = min(rivals, key=lambda fit: _redrawn(contrast_FHWC, level_C, fit))
+    return best.shape
 
 
 def _nearest_color(color_C: Floats) -> str | None:
@@ -238,7 +278,7 @@ def read_film(frames_FHWC: Pixels) -> FilmFacts | None:
     if path_F3 is None or color is None:
         return None
     motion = _motion(path_F3)
-    shape = _shape(pixels_FHWC - background[1], path_F3, motion) if motion else None
+    shape = _shape(pixels_FHWC - background[1], background[1], path_F3, motion) if motion else None
     if motion is None or shape is None:
         return None
     return FilmFacts(color, shape, motion, background[0])

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from services.playroom.codecs import SOUND_CODINGS, decode_sound, encode_sound
 from services.playroom.listening import read_sound, to_rate
 from services.playroom.scenes import Split, seed_of
 from services.playroom.sounds import SAMPLE_RATE_HZ, Sound, SoundFacts, draw_sound
@@ -24,6 +25,16 @@ def test_judge_agrees_with_the_generator(bits: int | None) -> None:
         agreed += read_sound(heard, rate_hz) == sound.facts
     print(f"judge of sounds, {bits or 'no'} bits: {agreed} of {SAMPLES} agree")
     assert agreed / SAMPLES >= 0.995
+
+
+@pytest.mark.parametrize("name", sorted(SOUND_CODINGS))
+def test_judge_hears_through_compression(name: str) -> None:
+    samples = max(100, SAMPLES // 4) if SAMPLES < 2000 else SAMPLES
+    sounds = [draw_sound(seed_of(Split.TEST, index)) for index in range(samples)]
+    heard = [decode_sound(encode_sound(each, SOUND_CODINGS[name])) for each in render_sounds(sounds)]
+    agreed = sum(read_sound(*each) == sound.facts for each, sound in zip(heard, sounds, strict=True))
+    print(f"judge of sounds, {name}: {agreed} of {samples} agree")
+    assert agreed / samples >= 0.995
 
 
 def test_judge_hears_other_rates() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from services.playroom.codecs import FILM_CODINGS, decode_film, encode_film
 from services.playroom.filming import Pixels, decode_gif, draw_films, encode_gif
 from services.playroom.films import Film, FilmFacts, draw_film
 from services.playroom.scenes import Split, seed_of
 from services.playroom.watching import read_film
+from services.playroom.words import SHAPES
 
 SAMPLES = int(os.environ.get("PLAYROOM_JUDGE_SAMPLES", "120"))
 
@@ -19,16 +24,44 @@ def _as_gif(frames: Pixels) -> Pixels:
     return decode_gif(encode_gif(frames))
 
 
-@pytest.mark.parametrize("gif", [False, True], ids=["raw", "gif"])
-def test_judge_agrees_with_the_generator(gif: bool) -> None:
+def _as_jpeg(frames: Pixels) -> Pixels:
+    pictures = []
+    for frame in frames:
+        buffer = io.BytesIO()
+        Image.fromarray(frame).save(buffer, "JPEG", quality=80)
+        pictures.append(np.asarray(Image.open(buffer)))
+    return np.stack(pictures)
+
+
+def _through(name: str) -> Callable[[Pixels], Pixels]:
+    return lambda frames: decode_film(encode_film(frames, FILM_CODINGS[name]))
+
+
+_WAYS: dict[str, Callable[[Pixels], Pixels]] = {
+    "raw": lambda frames: frames,
+    "gif": _as_gif,
+    "jpeg80": _as_jpeg,
+    **{name: _through(name) for name in FILM_CODINGS},
+}
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_judge_agrees_with_the_generator(way: str) -> None:
     agreed = 0
     for index in range(SAMPLES):
         split = Split.COMPOSITIONAL if index % 2 else Split.TEST
         film = draw_film(seed_of(split, index), split)
-        frames = draw_films([film])[0]
-        agreed += read_film(_as_gif(frames) if gif else frames) == film.facts
-    print(f"judge of films, {'GIF' if gif else 'raw'}: {agreed} of {SAMPLES} agree")
+        agreed += read_film(_WAYS[way](draw_films([film])[0])) == film.facts
+    print(f"judge of films, {way}: {agreed} of {SAMPLES} agree")
     assert agreed / SAMPLES >= 0.99 if SAMPLES < 2000 else agreed / SAMPLES >= 0.995
+
+
+@pytest.mark.parametrize("background", ["gray", "white"])
+@pytest.mark.parametrize("color", ["green", "purple", "cyan"])
+def test_judge_tells_shapes_whose_light_is_that_of_the_background(color: str, background: str) -> None:
+    for shape in SHAPES:
+        facts = FilmFacts(color, shape, "moving up", background)
+        assert read_film(_as_jpeg(draw_films([Film(facts, "small")])[0])) == facts
 
 
 def test_judge_watches_larger_and_longer_films() -> None:
