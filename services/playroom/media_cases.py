@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
@@ -11,8 +11,6 @@ import numpy as np
 from services.playroom.captions import caption_of, parse_caption
 from services.playroom.cases import Verdict
 from services.playroom.changes import change_scene
-from services.playroom.drawing import encode_picture, picture_of
-from services.playroom.filming import Pixels, draw_films, encode_gif
 from services.playroom.films import FilmFacts, draw_film, parse_film_caption
 from services.playroom.media_questions import MediaQuestionMaker, pick
 from services.playroom.media_wordings import WRITE_DOWN
@@ -22,48 +20,10 @@ from services.playroom.scenes import Scene, Split, draw_scene, seed_of
 from services.playroom.sentences import sentence_from
 from services.playroom.sounds import SoundFacts, draw_sound, parse_sound_caption
 from services.playroom.speech import MAX_WORDS, fits, speak, transcript_of, utterance_from, words_wrong
-from services.playroom.synthesis import Floats, encode_wav, render_sounds
+from services.playroom.studio import Medium, OwnStudio, Studio
 from services.playroom.wordings import CAPTION, CHANGED
 
-
-@dataclass(frozen=True)
-class Medium:
-    """An encoded medium."""
-
-    modality: str
-    mime_type: str
-    data: bytes
-
-
 Part: TypeAlias = str | Medium
-SoundFormat: TypeAlias = Callable[[Floats, np.random.Generator], Medium]
-FilmFormat: TypeAlias = Callable[[Pixels, np.random.Generator], Medium]
-
-
-def as_picture(scene: Scene, rng: np.random.Generator) -> Medium:
-    """A picture, as PNG or as JPEG of quality 80 or more."""
-    drawn = picture_of(scene)
-    if rng.random() < 0.5:
-        return Medium("image", "image/png", encode_picture(drawn))
-    return Medium("image", "image/jpeg", encode_picture(drawn, int(rng.integers(80, 101))))
-
-
-def as_wav(samples_T: Floats, rng: np.random.Generator) -> Medium:
-    """A sound as WAV of 16 bits."""
-    return Medium("audio", "audio/wav", encode_wav(samples_T))
-
-
-def as_gif(frames_FHWC: Pixels, rng: np.random.Generator) -> Medium:
-    """A film as animated GIF."""
-    return Medium("video", "image/gif", encode_gif(frames_FHWC))
-
-
-@dataclass(frozen=True)
-class Formats:
-    """How sounds and films are written; other codecs go here."""
-
-    sound: SoundFormat = as_wav
-    film: FilmFormat = as_gif
 
 
 @dataclass(frozen=True)
@@ -127,10 +87,10 @@ _BETWEEN_MEDIA = _N_INDICES // 2
 class _CaseMaker:
     """Makes the cases of one split, each from an index of the split."""
 
-    def __init__(self, split: Split, rng: np.random.Generator, formats: Formats) -> None:
+    def __init__(self, split: Split, rng: np.random.Generator, studio: Studio) -> None:
         self.split = split
         self.rng = rng
-        self.formats = formats
+        self.studio = studio
         self.speak_freely = split is Split.COMPOSITIONAL
         self.makers: dict[str, Callable[[int, bool], MediaCase | None]] = {
             "sound_caption": self.sound,
@@ -144,6 +104,8 @@ class _CaseMaker:
             "changed": self.changed,
             "follow_up": self.follow_up,
             "fact": self.fact,
+            "caption": self.picture,
+            "question": self.picture_question,
         }
 
     def _case(self, task: str, media: tuple[Medium, ...], question: Question, kept_out: bool) -> MediaCase:
@@ -165,18 +127,31 @@ class _CaseMaker:
         sound = draw_sound(seed_of(self.split, index))
         if count is not None and not sound.facts.is_sweep:
             sound = replace(sound, facts=replace(sound.facts, count=count))
-        return self.formats.sound(render_sounds([sound])[0], self.rng), sound.facts
+        return self.studio.sound(sound, self.rng), sound.facts
 
     def _watched(self, index: int) -> tuple[Medium, FilmFacts]:
         film = draw_film(seed_of(self.split, index), self.split)
-        return self.formats.film(draw_films([film])[0], self.rng), film.facts
+        return self.studio.film(film, self.rng), film.facts
 
     def _spoken(self, sentence: str) -> Medium | None:
         """A sentence as speech; None where it comes out too long."""
         if len(sentence.split()) > MAX_WORDS:
             return None
         samples_T = speak(utterance_from(self.rng, sentence))
-        return self.formats.sound(samples_T, self.rng) if fits(samples_T) else None
+        return self.studio.speech(sentence, samples_T, self.rng) if fits(samples_T) else None
+
+    def picture(self, index: int, kept_out: bool) -> MediaCase:
+        scene = self._scene(index)
+        seen = self.studio.picture(scene, self.rng)
+        return MediaCase("caption", "caption", (seen, phrase(CAPTION, self.rng, kept_out)), caption_of(scene), kept_out)
+
+    def picture_question(self, index: int, kept_out: bool) -> MediaCase | None:
+        scene = self._scene(index)
+        question = self._questions(kept_out).try_ask(scene)
+        if question is None:
+            return None
+        seen = self.studio.picture(scene, self.rng)
+        return MediaCase("question", question.kind, (seen, question.prompt), question.answer, kept_out)
 
     def sound(self, index: int, kept_out: bool) -> MediaCase:
         heard, facts = self._heard(index)
@@ -208,7 +183,7 @@ class _CaseMaker:
         spoken = self._spoken(question.prompt) if question else None
         if question is None or spoken is None:
             return None
-        parts = (as_picture(scene, self.rng), spoken)
+        parts = (self.studio.picture(scene, self.rng), spoken)
         return MediaCase("spoken_question", question.kind, parts, question.answer, kept_out)
 
     def spoken_fact(self, index: int, kept_out: bool) -> MediaCase | None:
@@ -225,7 +200,7 @@ class _CaseMaker:
         count = len(scene.objects) if self.rng.random() < 0.25 else None
         heard, facts = self._heard(index, count)
         question = self._media_questions(kept_out).same_number(scene, facts)
-        media = (as_picture(scene, self.rng), heard)
+        media = (self.studio.picture(scene, self.rng), heard)
         media = media if self.rng.random() < 0.5 else media[::-1]
         return self._case("same_number", media, question, kept_out) if question else None
 
@@ -233,7 +208,7 @@ class _CaseMaker:
         before = self._scene(index)
         after, attribute = change_scene(before, self.rng, speak_freely=self.speak_freely)
         question = Question("changed", phrase(CHANGED, self.rng, kept_out), f"the {attribute}")
-        media = (as_picture(before, self.rng), as_picture(after, self.rng))
+        media = (self.studio.picture(before, self.rng), self.studio.picture(after, self.rng))
         return self._case("changed", media, question, kept_out)
 
     def _shown(self, index: int) -> tuple[Medium, Scene | SoundFacts | FilmFacts]:
@@ -241,7 +216,7 @@ class _CaseMaker:
         match pick(self.rng, ("image", "audio", "video")):
             case "image":
                 scene = self._scene(index)
-                return as_picture(scene, self.rng), scene
+                return self.studio.picture(scene, self.rng), scene
             case "audio":
                 return self._heard(index)
             case _:
@@ -294,18 +269,25 @@ TASKS: Final = (
     "changed",
     "follow_up",
     "fact",
+    "caption",
+    "question",
 )
+"""What cases can be about; new ones go last, for the place of a task is part of its seed."""
+SPOKEN_TASKS: Final = ("transcript", "spoken_question", "spoken_fact")
+"""Those that need espeak-ng."""
 
 
-def media_cases(split: Split, task: str, count: int, seed: int = 0, formats: Formats | None = None) -> list[MediaCase]:
-    """Draws cases of a split.
+def draw_media_cases(
+    split: Split, task: str, count: int, seed: int = 0, studio: Studio | None = None
+) -> Iterator[MediaCase]:
+    """Draws cases of a split one by one.
 
     Args:
         split: Where scenes, sounds and films come from.
         task: One of `TASKS`.
         count: How many.
         seed: Chooses among seeds of the split and wordings; half of the wordings are kept-out ones.
-        formats: How sounds and films are written; WAV and GIF without it.
+        studio: Makes the media; the playroom's own, with WAV and GIF, without it.
 
     Raises:
         ValueError: There is no such task.
@@ -314,12 +296,22 @@ def media_cases(split: Split, task: str, count: int, seed: int = 0, formats: For
     if task not in TASKS:
         raise ValueError(f"media_cases: no task {task!r}, expected one of {', '.join(TASKS)}")
     rng = np.random.default_rng((seed, count, TASKS.index(task)))
-    maker = _CaseMaker(split, rng, formats or Formats())
+    maker = _CaseMaker(split, rng, studio or OwnStudio())
     index = int(rng.integers(_N_INDICES))
-    cases: list[MediaCase] = []
-    while len(cases) < count:
+    made = 0
+    while made < count:
         case = maker.makers[task](index, bool(rng.random() < 0.5))
         index = (index + 1) % _N_INDICES
         if case is not None:
-            cases.append(case)
-    return cases
+            made += 1
+            yield case
+
+
+def media_cases(split: Split, task: str, count: int, seed: int = 0, studio: Studio | None = None) -> list[MediaCase]:
+    """Draws cases of a split; the arguments are those of `draw_media_cases`.
+
+    Raises:
+        ValueError: There is no such task.
+        SpeechError: The task needs speech, and espeak-ng is missing or fails.
+    """
+    return list(draw_media_cases(split, task, count, seed, studio))

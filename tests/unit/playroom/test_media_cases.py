@@ -12,20 +12,20 @@ from services.playroom.filming import Pixels, decode_gif
 from services.playroom.films import parse_film_caption
 from services.playroom.judging import read_picture
 from services.playroom.listening import read_sound
-from services.playroom.media_cases import TASKS, Formats, Medium, judge_answer, media_cases
+from services.playroom.media_cases import SPOKEN_TASKS, TASKS, judge_answer, media_cases
 from services.playroom.scenes import Split
 from services.playroom.sounds import parse_sound_caption
 from services.playroom.speech import can_speak
+from services.playroom.studio import Medium, OwnStudio
 from services.playroom.synthesis import decode_wav
 from services.playroom.watching import read_film
 from services.playroom.words import HELD_OUT_PAIRS, NUMBERS
 
-_SPOKEN = ("transcript", "spoken_question", "spoken_fact")
-_WRITTEN = tuple(task for task in TASKS if task not in _SPOKEN)
+_WRITTEN = tuple(task for task in TASKS if task not in SPOKEN_TASKS)
 needs_espeak = pytest.mark.skipif(not can_speak(), reason="espeak-ng is not installed (Debian package espeak-ng)")
 
 
-@pytest.mark.parametrize("task", [*_WRITTEN, *(pytest.param(task, marks=needs_espeak) for task in _SPOKEN)])
+@pytest.mark.parametrize("task", [*_WRITTEN, *(pytest.param(task, marks=needs_espeak) for task in SPOKEN_TASKS)])
 def test_cases_repeat_by_seed_and_judge_their_own_answer_right(task: str) -> None:
     cases = media_cases(Split.TEST, task, 10, seed=3)
     assert cases == media_cases(Split.TEST, task, 10, seed=3)
@@ -102,13 +102,14 @@ def test_spoken_questions_stand_where_written_ones_do() -> None:
         assert all(isinstance(part, Medium) for part in case.parts)
         samples, rate_hz = decode_wav(_media(case.parts)[1].data)
         assert len(samples) <= 4 * rate_hz
+        assert 0 < len(_media(case.parts)[1].said.split()) <= 8
 
 
 def test_other_codecs_take_arrays() -> None:
     def as_shape(frames: Pixels, rng: np.random.Generator) -> Medium:
         return Medium("video", "video/none", repr(frames.shape).encode())
 
-    (case,) = media_cases(Split.TEST, "film_caption", 1, formats=Formats(film=as_shape))
+    (case,) = media_cases(Split.TEST, "film_caption", 1, studio=OwnStudio(as_film=as_shape))
     assert _media(case.parts)[0].data == b"(8, 64, 64, 3)"
 
 
