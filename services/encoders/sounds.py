@@ -1,7 +1,8 @@
 """Sounds from untrusted bytes: measured by their header first, decoded in blocks, and never further than the caps.
 
 Every outcome is 16 kHz mono or an ``InvalidRequest``; nothing here trusts a length that a file states.
-libsndfile reads WAV, FLAC, MP3 and Ogg, FFmpeg the sound of MP4 and WebM.
+libsndfile reads WAV, FLAC and Ogg, FFmpeg the sound of MP4 and WebM; and MP3, where libsndfile's decoder tells the
+process's standard error about every damaged frame.
 """
 
 # T samples, C channels
@@ -37,8 +38,8 @@ BLOCK_SAMPLES = 65_536
 FORMATS = ("WAV", "FLAC", "MP3", "OGG", "MP4", "WEBM")
 
 # What libsndfile calls the formats above.
-_SNDFILE_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "MP3", "OGG"})
-_DEMUXERS = {"FLAC": "flac", "MP4": "mov", "WEBM": "matroska"}
+_SNDFILE_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "OGG"})
+_DEMUXERS = {"FLAC": "flac", "MP3": "mp3", "MP4": "mov", "WEBM": "matroska"}
 # No codec is given a try that does not belong in these containers; nothing in a file may open another file.
 _CODECS = "aac,aac_latm,ac3,eac3,alac,flac,mp3,mp3float,opus,vorbis,pcm_s16le,pcm_s16be,pcm_s24le,pcm_f32le"
 _OPTIONS = {"codec_whitelist": _CODECS, "protocol_whitelist": "none"}
@@ -60,7 +61,7 @@ def decode_sound(data: bytes) -> Samples:
     found = sniff_sound(data)
     if found == "WAV":
         _check_whole(data)
-    samples_T = _decode_packets(data, found) if found in {"MP4", "WEBM"} else _decode_file(data, found)
+    samples_T = _decode_packets(data, found) if found in {"MP3", "MP4", "WEBM"} else _decode_file(data, found)
     if not len(samples_T):
         raise InvalidRequest("0 samples, at least 1 expected")
     return samples_T
@@ -139,7 +140,8 @@ class _Mono:
         if self._resampler is not None and self._taken:
             self._blocks += self._resampler.finish()
         length = math.ceil(self._taken * SAMPLE_RATE_HZ / self._rate_hz)
-        return np.concatenate([np.zeros(0, np.float32), *self._blocks])[:length]
+        # Filters overshoot where a sound jumps.
+        return np.concatenate([np.zeros(0, np.float32), *self._blocks])[:length].clip(-1.0, 1.0)
 
 
 class _Resampler:
@@ -248,20 +250,36 @@ def _decode_packets(data: bytes, found: str) -> Samples:
             if not container.streams.audio:
                 raise InvalidRequest(f"no sound in this {found} file")
             stream = container.streams.audio[0]
-            check_header(stream.rate or 0, stream.channels or 0, (container.duration or 0) / av.time_base)
-            mono = _Mono(stream.rate)
-            for frame in container.decode(stream):
-                if frame.sample_rate != stream.rate or frame.layout.nb_channels != stream.channels:
-                    raise InvalidRequest(f"a damaged {found} sound: its rate or channels change on the way")
-                for block_TC in _planes(frame):
-                    mono.add(block_TC)
-            return mono.result()
+            context = stream.codec_context
+            if context is None:
+                raise InvalidRequest(f"a {found} file whose sound is of no known codec, one of {_CODECS} expected")
+            check_header(context.sample_rate, context.channels, (container.duration or 0) / av.time_base)
+            return _join_frames(container.decode(stream), found)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InvalidRequest(f"a damaged or truncated {found} sound") from error
 
 
-def _planes(frame: av.AudioFrame) -> Iterator[Samples]:
+def _join_frames(frames: Iterator[av.AudioFrame], found: str) -> Samples:
     import av
 
-    for planar in av.AudioResampler(format="fltp").resample(frame):
-        yield planar.to_ndarray().astype(np.float32, copy=False).T
+    # Packets hold few samples: whoever reads them one by one spends the time between them.
+    joiner = av.AudioResampler(format="fltp", frame_size=BLOCK_SAMPLES)
+    mono: _Mono | None = None
+    first: av.AudioFrame | None = None
+    for frame in frames:
+        if first is None or mono is None:
+            check_header(frame.sample_rate, frame.layout.nb_channels, 0)
+            first, mono = frame, _Mono(frame.sample_rate)
+        if (frame.sample_rate, frame.layout.name) != (first.sample_rate, first.layout.name):
+            raise InvalidRequest(f"a damaged {found} sound: its rate or its channels change on the way")
+        for block in joiner.resample(frame):
+            mono.add(_samples_of(block))
+    if mono is None:
+        return np.zeros(0, np.float32)
+    for block in joiner.resample(None):
+        mono.add(_samples_of(block))
+    return mono.result()
+
+
+def _samples_of(block: av.AudioFrame) -> Samples:
+    return block.to_ndarray().astype(np.float32, copy=False).T
