@@ -11,16 +11,20 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from graph.errors import InvalidRequest
+from services.encoders.film_headers import MAX_FRAMES, check_seconds
+from services.encoders.frame_times import choose_frames
 
 MAX_PIXELS = 16_777_216
-MAX_FRAMES = 4_096
 MAX_FILE_BYTES = 64 * 2**20
 MAX_BLOCKS = 100_000
+# What browsers make of frames that say no time, or none to speak of.
+DEFAULT_SHOWN_MS = 100
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 # What Pillow's decoders raise on damaged files, seen by feeding them damaged files.
@@ -39,6 +43,14 @@ class Header:
     width: int
     height: int
     frames: int = 1
+    shown_ms: tuple[int, ...] = ()
+    """How long each frame is shown, as far as told."""
+
+    def starts_s(self) -> tuple[list[float], float]:
+        """Return when each frame appears, and how long the last one is shown."""
+        shown_ms = [ms or DEFAULT_SHOWN_MS for ms in self.shown_ms[: self.frames]]
+        shown_ms += [DEFAULT_SHOWN_MS] * (self.frames - len(shown_ms))
+        return [sum_ms / 1000 for sum_ms in accumulate(shown_ms[:-1], initial=0)], shown_ms[-1] / 1000
 
 
 def decode_image(data: bytes) -> Image.Image:
@@ -52,10 +64,12 @@ def decode_image(data: bytes) -> Image.Image:
 
 
 def decode_frames(data: bytes, count: int) -> tuple[list[Image.Image], tuple[float, ...]]:
-    """Decode at most ``count`` frames of an animated picture, evenly spaced from the first to the last.
+    """Decode ``count`` frames of an animated picture, evenly spaced in time from the first to the last.
+
+    A frame that is shown for long comes as often as a moment falls into it.
 
     Returns:
-        The frames, each as ``decode_image`` gives it, and their times in seconds.
+        The frames, each as ``decode_image`` gives it, and the moments they were taken at, in seconds.
 
     Raises:
         InvalidRequest: As ``decode_image``.
@@ -64,13 +78,14 @@ def decode_frames(data: bytes, count: int) -> tuple[list[Image.Image], tuple[flo
     check_size(header.width, header.height)
     if header.frames > MAX_FRAMES:
         raise InvalidRequest(f"more than {MAX_FRAMES} frames, at most {MAX_FRAMES} allowed")
-    count = min(count, header.frames)
-    wanted = {round(step * (header.frames - 1) / max(1, count - 1)) for step in range(count)}
-    _check_total(header.width * header.height * count, "in the frames wanted", 4 * MAX_PIXELS)
-    _check_total(header.width * header.height * (max(wanted) + 1), "up to the last frame wanted", 32 * MAX_PIXELS)
-    pictures: list[Image.Image] = []
-    times_s: list[float] = []
-    now_s = 0.0
+    starts_s, last_s = header.starts_s()
+    if count > 1:
+        check_seconds(starts_s[-1])
+    indices, moments_s = choose_frames(starts_s, last_s, count)
+    wanted = set(indices)
+    check_total(header.width * header.height * len(wanted), "in the frames wanted", 4 * MAX_PIXELS)
+    check_total(header.width * header.height * (max(wanted) + 1), "up to the last frame wanted", 32 * MAX_PIXELS)
+    pictures: dict[int, Image.Image] = {}
     try:
         with Image.open(io.BytesIO(data), formats=[header.format]) as file:
             for index in range(max(wanted) + 1):
@@ -80,17 +95,20 @@ def decode_frames(data: bytes, count: int) -> tuple[list[Image.Image], tuple[flo
                 check_size(*file.size)
                 if index in wanted:
                     file.load()
-                    pictures.append(_to_rgb(_upright(file)))
-                    times_s.append(now_s)
-                now_s += float(file.info.get("duration", 0)) / 1000
+                    pictures[index] = _to_rgb(_upright(file))
     except InvalidRequest:
         raise
     except _DECODING_ERRORS as error:
         raise InvalidRequest(f"a damaged or truncated {header.format} picture") from error
-    return pictures, tuple(times_s)
+    return [pictures[index] for index in indices], tuple(moments_s)
 
 
-def _check_total(pixels: int, which: str, limit: int) -> None:
+def check_total(pixels: int, which: str, limit: int) -> None:
+    """Refuse too many pixels in several frames.
+
+    Raises:
+        InvalidRequest: They are.
+    """
     if pixels > limit:
         raise InvalidRequest(f"{pixels} pixels {which}, at most {limit} in all")
 
@@ -133,6 +151,11 @@ def read_header(data: bytes) -> Header:
     raise InvalidRequest(f"not a picture of a known format, one of {', '.join(FORMATS)} expected")
 
 
+def is_picture(data: bytes) -> bool:
+    """Whether the bytes begin as a picture of a format we read."""
+    return any(data.startswith(magic) for magic, _ in _READERS)
+
+
 class _Walk:
     """Counts the blocks of a file, so that one made of millions of tiny ones is refused soon."""
 
@@ -149,13 +172,19 @@ class _Walk:
 def _png(data: bytes) -> Header:
     width, height = struct.unpack_from(">II", data, 16)
     frames, at, walk = 1, 8, _Walk()
-    # An animated PNG states its frames in a chunk that must come before the first pixels.
-    while at + 12 <= len(data) and (kind := data[at + 4 : at + 8]) != b"IDAT" and walk.step():
-        (size,) = struct.unpack_from(">I", data, at)
+    shown_ms: list[int] = []
+    while at + 12 <= len(data) and len(shown_ms) <= MAX_FRAMES and walk.step():
+        size, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"acTL":
             (frames,) = struct.unpack_from(">I", data, at + 8)
+        elif kind == b"fcTL":
+            share, whole = struct.unpack_from(">HH", data, at + 28)
+            shown_ms.append(1000 * share // (whole or 100))
+        elif kind == b"IDAT" and (frames == 1 or frames > MAX_FRAMES):
+            # An animated PNG states its frames in a chunk that must come before the first pixels.
+            break
         at += 12 + size
-    return Header("PNG", width, height, frames)
+    return Header("PNG", width, height, max(1, frames), tuple(shown_ms))
 
 
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -181,6 +210,8 @@ def _jpeg(data: bytes) -> Header:
 def _gif(data: bytes) -> Header:
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at, frames, walk = 13 + _palette_bytes(flags), 0, _Walk()
+    shown_ms: list[int] = []
+    delay_ms = 0
     while at < len(data) and frames <= MAX_FRAMES and walk.step():
         block = data[at]
         if block == 0x2C:
@@ -188,12 +219,16 @@ def _gif(data: bytes) -> Header:
                 left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, at + 1)
                 width, height = max(width, left + frame_width), max(height, top + frame_height)
             frames += 1
+            shown_ms.append(delay_ms)
+            delay_ms = 0
             at = _skip_blocks(data, walk, at + 11 + _palette_bytes(data[at + 9]))
         elif block == 0x21:
+            if data[at + 1] == 0xF9:
+                delay_ms = 10 * struct.unpack_from("<H", data, at + 4)[0]
             at = _skip_blocks(data, walk, at + 2)
         else:
             break
-    return Header("GIF", width, height, max(1, frames))
+    return Header("GIF", width, height, max(1, frames), tuple(shown_ms))
 
 
 def _palette_bytes(flags: int) -> int:
@@ -218,12 +253,14 @@ def _webp(data: bytes) -> Header:
         return Header("WEBP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
     width = int.from_bytes(data[24:27], "little") + 1
     height = int.from_bytes(data[27:30], "little") + 1
-    frames, at, walk = 0, 12, _Walk()
-    while at + 8 <= len(data) and frames <= MAX_FRAMES and walk.step():
-        frames += data[at : at + 4] == b"ANMF"
+    at, walk = 12, _Walk()
+    shown_ms: list[int] = []
+    while at + 8 <= len(data) and len(shown_ms) <= MAX_FRAMES and walk.step():
+        if data[at : at + 4] == b"ANMF":
+            shown_ms.append(int.from_bytes(data[at + 20 : at + 23], "little"))
         (size,) = struct.unpack_from("<I", data, at + 4)
         at += 8 + size + size % 2
-    return Header("WEBP", width, height, max(1, frames))
+    return Header("WEBP", width, height, max(1, len(shown_ms)), tuple(shown_ms))
 
 
 def _bmp(data: bytes) -> Header:

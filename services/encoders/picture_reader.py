@@ -14,7 +14,8 @@ from PIL import Image
 from anyplex.v1 import component_pb2
 from graph import messages as m
 from graph.errors import InvalidRequest
-from services.encoders.images import MAX_PIXELS, decode_frames, decode_image, pixel_hash
+from services.encoders.films import decode_film
+from services.encoders.images import MAX_PIXELS, decode_image, pixel_hash
 from services.encoders.reader import Reader, Reading, Sizes
 from services.encoders.service import MAX_VIDEO_FRAMES, EncoderComponent
 from services.runtime.component import ComponentContext
@@ -46,15 +47,15 @@ class PictureReader(Reader["ClipVision"]):
         return ClipVision.from_config(config)
 
     def read(self, item: m.Media, frames: int, model: ClipVision) -> Reading:
-        """Decode a picture, or frames of a video."""
+        """Decode a picture, or frames of a film: as many as wanted, whatever the film has."""
         data = item.data or b""
         times_s: tuple[float, ...] = ()
         if item.modality == "video":
-            pictures, times_s = decode_frames(data, frames or DEFAULT_FRAMES)
+            pictures, times_s = decode_film(data, frames or DEFAULT_FRAMES)
         else:
             pictures = [decode_image(data)]
         settings = preprocessing_of(model)
-        for picture in pictures[:1]:
+        for picture in pictures:
             check_scaled(picture.width, picture.height, settings)
         pixels_B3HW = model.preprocess(pictures)
         hashes = [pixel_hash(picture, json.dumps(settings, sort_keys=True)) for picture in pictures]

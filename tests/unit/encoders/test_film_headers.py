@@ -1,0 +1,63 @@
+"""Headers of films: claims are counted before anything believes them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from graph.errors import InvalidRequest
+from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES
+from services.encoders.films import decode_film, read_film_header
+from tests.fakes.films import box, claiming_mp4, claiming_webm, element, film, grays
+
+COMPRESSED = element(0x6D80, element(0x6240, element(0x5034, b"")))
+
+
+@pytest.mark.parametrize(
+    ("make", "format_name"), [(lambda: film(grays(3)), "MP4"), (lambda: film(grays(3), "webm"), "WebM")]
+)
+def test_headers_tell_size_and_length(make: Callable[[], bytes], format_name: str) -> None:
+    header = read_film_header(make())
+    assert header is not None
+    assert (header.format, header.width, header.height) == (format_name, 32, 32)
+    assert header.seconds == pytest.approx(0.75, abs=0.26)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (claiming_mp4(10_000), f"more than {MAX_FRAMES} frames"),
+        (claiming_mp4(4_000_000_000), "more than"),
+        (claiming_mp4(200_000_000, handler=b"soun"), "without moving pictures"),
+        (claiming_mp4(8, samples_a_chunk=4_000_000_000), f"more than {MAX_BLOCKS} samples"),
+        (claiming_mp4(8, side=40_000), "40000×40000 pixels"),
+        (claiming_mp4(8, seconds=36_000), "36000 seconds, at most 600"),
+        (claiming_webm(10_000), f"more than {MAX_FRAMES} frames"),
+        (claiming_webm(100, lacing=256), f"more than {MAX_FRAMES} frames"),
+        (claiming_webm(8, side=40_000), "40000×40000 pixels"),
+        (claiming_webm(8, seconds=36_000), "36000 seconds"),
+        (claiming_webm(8, seconds=float("nan")), "nan seconds"),
+        (claiming_webm(8, encodings=COMPRESSED), "compressed or encrypted"),
+        (claiming_webm(8)[:-3], "truncated"),
+        (claiming_mp4(8)[:-3], "truncated"),
+        (box(b"ftyp", b"isom") + struct.pack(">I4s", 4, b"moov"), "damaged header"),
+        (box(b"ftyp", b"isom") + struct.pack(">I4sQ", 1, b"moov", 2**63), "truncated"),
+        (b"\x1a\x45\xdf\xa3\x00", "damaged header"),
+        (b"\x1a\x45\xdf\xa3" + b"\x80" * 500_000, "damaged|more than"),
+    ],
+)
+def test_claims_are_refused(data: bytes, complaint: str) -> None:
+    with pytest.raises(InvalidRequest, match=complaint):
+        decode_film(data, 8)
+
+
+def test_tables_are_found_wherever_they_hide() -> None:
+    """Demuxers descend into boxes of many kinds, so a bomb may lie in any of them."""
+    bomb = box(b"stsz", struct.pack(">III", 0, 1, 100_000_000))
+    plain = film(grays(2))
+    hidden = plain + box(b"udta", box(b"meta", bytes(4), box(b"ilst", bomb)))
+    with pytest.raises(InvalidRequest, match="samples in the tables"):
+        read_film_header(hidden)
+    assert read_film_header(plain + box(b"mdat", bomb)) is not None
