@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from tests.tools import scores
+
 ROOT = Path(__file__).resolve().parents[2]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
@@ -96,6 +98,7 @@ def problems(path: Path) -> list[str]:
             found.append((first, check_python(content)))
         elif language == "sh":
             found += [(first + i, check_shell(line)) for i, line in enumerate(content.splitlines()) if line.strip()]
+    found += scores.problems(text)
     for match in _LINK.finditer(text):
         if not (path.parent / match.group(1)).exists():
             found.append((text.count("\n", 0, match.start()) + 1, f"no file {match.group(1)}"))
