@@ -8,6 +8,7 @@ from pathlib import Path
 from anyplex.requests import INLINE_MEDIA_BYTES
 from graph.profile import GatewaySettings
 from graph.spec import Limits
+from services.encoders import film_headers, sounds
 from services.encoders.images import MAX_PIXELS
 from services.runtime.settings import RuntimeSettings
 
@@ -31,7 +32,9 @@ def test_documented_caps_are_those_in_force() -> None:
     assert documented() == {
         "one medium inside a message": [gateway.inline_media_bytes],
         "one upload; all media of one request": [gateway.upload_bytes],
-        "one picture": [MAX_PIXELS],
+        "one picture, one frame of a film": [MAX_PIXELS],
+        "one sound": [sounds.MAX_SECONDS, sounds.MAX_CHANNELS],
+        "one film": [film_headers.MAX_SECONDS, film_headers.MAX_FRAMES],
         "messages, parts in a request": [limits.messages, limits.parts],
         "time for a request": [limits.deadline_s],
         "requests that wait": [],

@@ -182,6 +182,21 @@ def test_systems_without_a_cluster(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     assert "did you mean 'next-gpt'?" in ran.err
 
 
+def test_what_a_system_of_a_file_takes(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anyplex.connection.DEFAULT_ADDRESS", "127.0.0.1:1")
+    path = tmp_path / "any.yaml"
+    path.write_text(
+        "system: any\nnodes:\n"
+        "  watch: {kind: encoder, modality: video, type: clip_vision, frames: 8}\n"
+        "  hear: {kind: encoder, modality: audio, type: whisper}\n"
+        "  watch_in: {kind: input_projector, type: linear, from: watch}\n"
+        "  hear_in: {kind: input_projector, type: linear, from: hear}\n"
+        "  think: {kind: backbone, type: decoder, from: [watch_in, hear_in]}\n"
+    )
+    assert "takes text, video, audio; makes text" in cli("describe", str(path)).out
+    assert json.loads(cli("describe", str(path), "--json").out)["takes"] == ["text", "video", "audio"]
+
+
 def test_systems_of_a_gateway(cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANYPLEX_ADDRESS", gateway.address)
     listed = {item["name"]: item["state"] for item in json.loads(cli("systems", "--json").out)}
