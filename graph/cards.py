@@ -11,7 +11,10 @@ from graph.problems import Problem, Report
 
 @dataclass(frozen=True)
 class CardInfo:
-    """What a component says about itself; fields as in ``ContractCard`` of ``component.proto``."""
+    """What a component says about itself; fields as in ``ContractCard`` of ``component.proto``.
+
+    ``max_frames`` is the most units of a video that ``token_counts`` tells; 0: no bound known.
+    """
 
     kind: str
     type: str
@@ -20,6 +23,7 @@ class CardInfo:
     output_width: int = 0
     tokens_per_item: int = 0
     max_tokens_per_item: int = 0
+    max_frames: int = 0
     reads_prompt: bool = False
     cross_memory: bool = False
     signals: Mapping[str, int] = field(default_factory=dict)
@@ -67,6 +71,8 @@ def _check_own(node: NodePlan, card: CardInfo, report: Report) -> None:
     if node.signal and card.signals and node.signal not in card.signals:
         read = ", ".join(card.signals)
         report.add(node.line, f"{what}: signal {node.signal}, its component reads {read}")
+    if card.max_frames and node.frames > card.max_frames:
+        report.add(node.line, f"{what}: {node.frames} frames, its component takes {card.max_frames} of a video")
     if card.context_tokens and card.tokens_per_item > card.context_tokens:
         report.add(node.line, f"{what}: {card.tokens_per_item} tokens an item, context {card.context_tokens}")
 
@@ -82,6 +88,8 @@ def _check_pair(source: NodePlan, given: CardInfo, node: NodePlan, card: CardInf
         disagree(f"cross_memory {_word(given.cross_memory)}", f"cross_memory {_word(card.cross_memory)}")
     if node.kind == "backbone" and card.context_tokens and given.tokens_per_item >= card.context_tokens:
         disagree(f"tokens_per_item {given.tokens_per_item}", f"context_tokens {card.context_tokens}")
+    if card.max_frames and source.frames > card.max_frames:
+        disagree(f"frames {source.frames}", f"max_frames {card.max_frames}")
     reads_some = node.kind == "input_projector" and source.kind == "encoder" and bool(card.modalities)
     if reads_some and source.modality not in card.modalities:
         disagree(f"modality {source.modality}", f"modalities {', '.join(card.modalities)}")

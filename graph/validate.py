@@ -14,6 +14,8 @@ from graph.spec import TEXT, NodeSpec, SystemSpec, raise_problems, read_system, 
 from graph.yaml_lines import read_yaml, shown
 
 SERVED_KINDS = ("encoder", "input_projector", "backbone", "output_projector", "generator")
+STILL = ("image", "audio")
+"""Modalities without frames."""
 KEY_OWNERS = {
     "modality": ("encoder", "generator"),
     "frames": ("encoder",),
@@ -104,6 +106,8 @@ def _check_node(spec: SystemSpec, node: NodeSpec, catalog: Catalog, report: Repo
         report.add(node.line(), f"{what}: key 'modality' is missing", "add 'modality: image', say")
     if node.kind == "output_projector" and "signal" not in node.lines:
         report.add(node.line(), f"{what}: key 'signal' is missing", "name the modality whose signals it reads")
+    if node.frames and node.modality in STILL:
+        report.add(node.line("frames"), f"{what}: frames are taken of a video, this node reads {node.modality}")
     if node.modality == TEXT:
         report.add(node.line("modality"), f"{what}: text is read and written by the backbone itself")
     _check_weights(spec, node, report)

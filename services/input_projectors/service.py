@@ -91,7 +91,12 @@ class InputProjectorComponent(Component):
     def card(self) -> component_pb2.ContractCard:
         """Return the contract card."""
         module = self._resident.any().module
-        fixed = getattr(module, "n_queries", 0)
+        fixed, stages = getattr(module, "n_queries", 0), module.stages
+        video = component_pb2.TokenCount(unit="frame", max_units=stages.max_frames)
+        if stages.joins_frames:
+            video.fixed_tokens = fixed
+        else:
+            video.tokens_per_unit = fixed
         return component_pb2.ContractCard(
             contract="v1",
             kind=self.context.kind,
@@ -101,6 +106,7 @@ class InputProjectorComponent(Component):
             output_width=module.output_width,
             tokens_per_item=fixed,
             max_tokens_per_item=fixed,
+            token_counts={"video": video} if fixed or stages.max_frames else {},
             reads_prompt=module.reads_prompt,
             versions=self._resident.held(),
             dtype=convert.DTYPES[self.context.dtype],  # type: ignore[arg-type]

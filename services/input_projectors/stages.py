@@ -78,6 +78,8 @@ class Stages(nn.Module):
 
     Attributes:
         output_width: Width of a token that comes out.
+        max_frames: Most frames of a medium; 0 means any number.
+        joins_frames: Whether all frames come out as one.
         time_positions: One vector a frame (`add_time_positions`); None where no stage wants them.
     """
 
@@ -85,6 +87,8 @@ class Stages(nn.Module):
         super().__init__()
         self._steps: list[tuple[str, int]] = []
         self.output_width = feature_width
+        self.max_frames = 0
+        self.joins_frames = False
         self.time_positions: nn.Parameter | None = None
         for index, stage in enumerate(stages):
             for name, size in stage.items():
@@ -98,7 +102,9 @@ class Stages(nn.Module):
             step in ("concat_items", name) for step, _ in self._steps
         ):
             raise ValueError(f"{what}; expected once, and before concat_items: there are no frames left behind it")
+        self.joins_frames |= name == "concat_items"
         if name == "add_time_positions":
+            self.max_frames = size
             self.time_positions = nn.Parameter(torch.randn(size, self.output_width) * POSITION_STD)
         self.output_width *= {"space_to_depth": size * size, "concat_adjacent": size}.get(name, 1)
         self._steps.append((name, size))

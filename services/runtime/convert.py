@@ -315,6 +315,7 @@ def card_from_proto(card: component_pb2.ContractCard) -> CardInfo:
         output_width=card.output_width,
         tokens_per_item=card.tokens_per_item,
         max_tokens_per_item=card.max_tokens_per_item,
+        max_frames=card.token_counts["video"].max_units if "video" in card.token_counts else 0,
         reads_prompt=card.reads_prompt,
         cross_memory=card.cross_memory,
         signals=dict(card.signals),

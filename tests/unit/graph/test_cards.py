@@ -47,6 +47,8 @@ def test_cards_that_fit_are_silent() -> None:
         ("see_in", {"tokens_per_item": 4096}, "see_in.tokens_per_item 4096 does not fit think.context_tokens 2048"),
         ("hear_in", {"output_width": 8}, "hear_in.output_width 8 does not fit think.input_width 256"),
         ("hear_in", {"modalities": ("image",)}, "hear.modality audio does not fit hear_in.modalities image"),
+        ("see", {"max_frames": 4}, "node 'watch': 8 frames, its component takes 4 of a video"),
+        ("watch_in", {"max_frames": 4}, "watch.frames 8 does not fit watch_in.max_frames 4"),
         ("think", {"signals": {"image": 4}}, "node 'think': signals.audio 8 is stated, its component has 0"),
         ("draw_out", {"signals": {"image": 8}}, "think.signals.image 4 does not fit draw_out.signals.image 8"),
         ("draw_out", {"signals": {"video": 4}}, "node 'draw_out': signal image, its component reads video"),

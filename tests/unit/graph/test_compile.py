@@ -47,6 +47,22 @@ def test_nodes_with_the_same_weights_share_a_component() -> None:
     assert plan.node("see").component.startswith("encoder-clip_vision-")
 
 
+def test_slots_of_their_own_may_hold_the_same_weights_or_other_ones() -> None:
+    text = FULL.replace(", weights: see}", "}")
+    shapes = {**SHAPES, "watch": "A"}
+    same = compiled(text, versions={**versions("a"), "watch": "base"}, architectures=shapes)
+    assert {"see", "watch"} <= set(same.slots())
+    merged = {part.id: part for part in merge_components([same])}
+    eyes = merged[same.node("see").component]
+    assert eyes.versions == ("base",)
+    assert eyes.uses == (("full", "see"), ("full", "watch"))
+    assert eyes.settings.replicas == Replicas(1, 1)
+    other = compiled(text, versions={**versions("a"), "watch": "new"}, architectures=shapes)
+    assert {part.id: part for part in merge_components([same, other])}[eyes.id].versions == ("base", "new")
+    assert other.node("watch").version(other.versions).version == "new"
+    assert other.node("see").version(other.versions).version == "base"
+
+
 def test_systems_share_components_and_each_holds_all_their_versions() -> None:
     one = compiled(versions=versions("a"), architectures=SHAPES)
     two = compiled(OTHER, versions=versions("b"), architectures={**SHAPES, "see_in": "F"})

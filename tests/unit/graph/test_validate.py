@@ -73,6 +73,12 @@ nodes:
         ("type: clip_vision}", "type: clip_vision, from: think}", 3, "encoders read what the request brings"),
         ("from: see_in}", "from: see_in, signals: {image: 4}}", 5, "no output projector reads 'image'"),
         ("from: see_in}", "from: see_in, frames: 4}", 5, "frames is for encoder nodes, this one is backbone"),
+        (
+            "type: clip_vision}",
+            "type: clip_vision, frames: 4}",
+            3,
+            "frames are taken of a video, this node reads image",
+        ),
         ("from: see_in}", "from: see_in, lora: yess}", 5, "true or false expected, found 'yess'"),
         ("from: see_in}", "from: see_in, signals: {image: 0}}", 5, "a whole number from 1 to 1024"),
         ("  think: ", "  Think: ", 5, "a name of lower-case letters"),

@@ -16,7 +16,6 @@ FACTORY = "tests.fakes:nothing"
 CATALOG = catalog_of(
     [
         *BUILT_IN,
-        ComponentType("encoder", "whisper", FACTORY, modalities=("audio",)),
         ComponentType("encoder", "joint", FACTORY),
         ComponentType("input_projector", "audio_only", FACTORY, modalities=("audio",)),
         ComponentType("output_projector", "transformer", FACTORY),

@@ -13,6 +13,7 @@ from graph.errors import FailedPrecondition, InvalidRequest
 from services.artifacts import ArtifactStore
 from services.input_projectors.models import build_projector
 from services.runtime.component import Held
+from services.runtime.convert import card_from_proto
 from services.runtime.tensors import from_torch, to_torch
 from tests.fakes import tiny
 from tests.fakes.components import make_component, started
@@ -78,6 +79,32 @@ async def test_films_of_any_length_and_pictures_share_a_batch(store: ArtifactSto
             await projector.project(ANY, [item(features(9, 16))], "", "lease")
     for segment, expected_TD in zip(found, expected, strict=True):
         torch.testing.assert_close(to_torch(segment.embeddings), expected_TD, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("type_name", "stages", "expected"),
+    [
+        ("linear", [], None),
+        ("linear", [{"add_time_positions": 64}, {"concat_items": 1}], (0, 0, 64)),
+        ("query_transformer", [], (0, 5, 0)),
+        ("query_transformer", [{"add_time_positions": 9}], (0, 5, 9)),
+        ("query_transformer", [{"concat_items": 1}], (5, 0, 0)),
+    ],
+)
+async def test_the_card_tells_tokens_and_frames(
+    type_name: str, stages: list[dict[str, int]], expected: tuple[int, int, int] | None, store: ArtifactStore
+) -> None:
+    config = {**tiny.PROJECTORS[type_name], "stages": stages}
+    tensors = build_projector(type_name, config).state_dict()
+    version = store.put(kind="input_projector", type=type_name, config=config, tensors=tensors)
+    async with started(make_component(store, Held(version))) as projector:
+        card = projector.card()
+    assert set(card.token_counts) == ({"video"} if expected else set())
+    if expected:
+        count = card.token_counts["video"]
+        assert (count.fixed_tokens, count.tokens_per_unit, count.max_units) == expected
+        assert count.unit == "frame"
+        assert card_from_proto(card).max_frames == expected[2]
 
 
 async def test_prompts_of_others_do_not_leak(store: ArtifactStore) -> None:
