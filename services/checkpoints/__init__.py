@@ -20,8 +20,8 @@ def import_checkpoint(system: str, source: str | Path, store: ArtifactStore) -> 
         store: Where the artifacts go.
 
     Returns:
-        Version by slot: ``see``, ``see_in`` and ``think`` of a LLaVA checkpoint; ``see`` of a CLIP one, ``think``
-        of a decoder.
+        Version by slot: ``see``, ``see_in`` and ``think`` of a LLaVA checkpoint; ``see`` of a CLIP one, ``hear`` of
+        a Whisper one, ``think`` of a decoder.
 
     Raises:
         NotFound: No such directory, and the hub cannot be reached.
@@ -30,6 +30,7 @@ def import_checkpoint(system: str, source: str | Path, store: ArtifactStore) -> 
     from services.checkpoints.clip import import_clip
     from services.checkpoints.decoder import import_decoder
     from services.checkpoints.llava import import_llava
+    from services.checkpoints.whisper import import_whisper
 
     checkpoint = open_checkpoint(source)
     model_type = checkpoint.config.get("model_type")
@@ -38,9 +39,11 @@ def import_checkpoint(system: str, source: str | Path, store: ArtifactStore) -> 
             return import_llava(checkpoint, store)
         if model_type in CLIP_TYPES:
             return {"see": import_clip(checkpoint, store)}
+        if model_type == "whisper":
+            return {"hear": import_whisper(checkpoint, store)}
         return {"think": import_decoder(checkpoint, store)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(
             f"checkpoint {checkpoint.source} (model type {model_type!r}) cannot be imported for {system}: its files "
-            "are no llava, CLIP or decoder checkpoint of transformers"
+            "are no llava, CLIP, Whisper or decoder checkpoint of transformers"
         ) from error
