@@ -36,14 +36,18 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x1aE\xdf\xa3", "video/webm"),
     (8, b"AVI ", "video/x-msvideo"),
 )
-# Matroska says in its first bytes which of its kinds it is; WebM is one of them.
-_MATROSKA = b"matroska"
+# Some say a little later which of their kinds they are: PNG that it is animated, Matroska that it is no WebM.
+_VARIANTS: dict[str, tuple[bytes, str]] = {
+    "image/png": (b"acTL", "image/apng"),
+    "video/webm": (b"matroska", "video/x-matroska"),
+}
 # An MPEG frame starts with eleven set bits, then two of version and two of layer; layer III is 01, and ADTS has 00.
 _MPEG_SYNC, _MPEG_LAYER = 0xE0, 0x06
 _LAYERS = {0x02: "audio/mpeg", 0x00: "audio/aac"}
 # One container, several modalities: a GIF may be shown as a film, an MP4 or Ogg may hold sound alone.
 _SHARED: dict[str, frozenset[str]] = {
     "image/gif": frozenset({"image", "video"}),
+    "image/apng": frozenset({"image", "video"}),
     "image/webp": frozenset({"image", "video"}),
     "video/mp4": frozenset({"video", "audio"}),
     "video/quicktime": frozenset({"video", "audio"}),
@@ -75,7 +79,8 @@ def sniff(head: bytes) -> str:
     """Return the media type that the first bytes of a file tell (64 are enough), or an empty string."""
     for offset, magic, mime_type in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
-            return "video/x-matroska" if mime_type == "video/webm" and _MATROSKA in head else mime_type
+            mark, variant = _VARIANTS.get(mime_type, (b"", mime_type))
+            return variant if mark in head else mime_type
     if len(head) > 1 and head[0] == 0xFF and head[1] & _MPEG_SYNC == _MPEG_SYNC:
         return _LAYERS.get(head[1] & _MPEG_LAYER, "")
     return ""

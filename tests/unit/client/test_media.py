@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from anyplex.media import sniff
     ("head", "mime_type"),
     [
         (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 25 + b"\0\0\0\x08acTL", "image/apng"),
         (b"\xff\xd8\xff\xe0", "image/jpeg"),
         (b"GIF89a", "image/gif"),
         (b"RIFF\0\0\0\0WEBP", "image/webp"),
@@ -57,6 +59,10 @@ def test_sources(tmp_path: Path) -> None:
         assert Image(PIL.Image.new(mode, (4, 4))).mime_type == "image/png"
     assert Medium(b"anything", modality="depth").modality == "depth"
     assert Video(b"GIF89a...").mime_type == "image/gif"
+    buffer = io.BytesIO()
+    frames = [PIL.Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    frames[0].save(buffer, format="PNG", save_all=True, append_images=frames[1:])
+    assert Video(buffer.getvalue()).mime_type == "image/apng"
 
 
 @pytest.mark.parametrize(("made", "mime_type", "wrong"), [
