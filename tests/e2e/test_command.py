@@ -83,6 +83,8 @@ def test_failures_have_their_exit_codes(address: str) -> None:
     assert anyplex("up", "--detach").returncode == 9
     assert anyplex("ask", "x", "--system", "next-gpt").returncode == 5
     assert anyplex("ask", "x", "--temperature", "7").returncode == 3
+    deaf = anyplex("ask", "--audio", "examples/two-high-beeps.wav", "what do you hear?")
+    assert (deaf.returncode, "llava-1.5 does not read audio; it reads text, image" in deaf.stderr) == (3, True)
     assert anyplex("ask", "x", "--address", address).returncode == 8
     assert anyplex("ask", "x", "--address", address, "--token", "wrong").returncode == 8
     assert anyplex("ask", "x", "--deadline", "0.01", "--max-tokens", "500").returncode == 7
