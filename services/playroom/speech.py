@@ -23,7 +23,7 @@ PROGRAM: Final = "espeak-ng"
 MAX_WORDS: Final = 8
 MAX_SPEECH_S: Final = 4.0
 WORDS_PER_MINUTE: Final = (130, 180)
-_ACCENTS = ("en", "en-us", "en-us-nyc", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-gb-scotland", "en-029")
+_ACCENTS = ("en", "en-us", "en-gb-x-rp")
 _SPEAKERS = ("", "+m3", "+m7", "+f2", "+f4")
 VOICES: Final = tuple(f"{accent}{speaker}" for accent in _ACCENTS for speaker in _SPEAKERS)
 """Accents and speakers as espeak-ng names them; `en` is British, and under the name `en-gb` has one speaker only."""

@@ -1,12 +1,12 @@
-"""Conversations of the playroom as a backbone reads them: ids, what to learn, and where pictures stand."""
+"""Conversations of the playroom as a backbone reads them: ids, what to learn, and where media stand."""
 
-# B conversations, L positions, N picture tokens in the batch
+# B conversations, L positions, N media tokens in the batch, W words of a token
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,24 +15,25 @@ from torch import Tensor
 
 from services.backbone.tokenizer import MEDIA, MEDIA_BEGIN, MEDIA_END
 from services.playroom.captions import caption_of
+from services.playroom.changes import change_scene
 from services.playroom.questions import KINDS, Question, QuestionMaker, phrase
 from services.playroom.sayings import ask_fact, caption_of_film, caption_of_sound
 from services.playroom.scenes import Scene
 from services.playroom.wordings import CAPTION, CHANGED
-from services.playroom.words import COLORS, HELD_OUT_PAIRS, PLACES, SHAPES, SIZES
+from services.playroom.words import COLORS, SIZES
+from services.trainers.media import CELLS, MAX_WORDS, Shown, TokenWords, tokens_of
 
-CELLS = 9
 IGNORED = -100
-_PICTURE = f"{MEDIA_BEGIN}{MEDIA}{MEDIA_END}"
+_MEDIUM = f"{MEDIA_BEGIN}{MEDIA}{MEDIA_END}"
 _SYSTEM_TEXTS = ("you are a helpful assistant.", "answer briefly.", "You answer questions about pictures.")
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A whole conversation as text, one `<|media|>` for each picture, and what the pictures show."""
+    """A whole conversation as text, one `<|media|>` for each medium, and the media in their order."""
 
     text: str
-    scenes: tuple[Scene, ...]
+    media: tuple[Shown, ...]
     kinds: tuple[str, ...] = ()
     """Kind of every answer, in order."""
 
@@ -59,29 +60,6 @@ def ask_caption(scene: Scene, rng: np.random.Generator) -> Question:
     return Question("caption", phrase(CAPTION, rng), caption_of(scene))
 
 
-def changed_scene(scene: Scene, rng: np.random.Generator, speak_freely: bool) -> tuple[Scene, str]:
-    """Changes one attribute of one object; returns the new scene and what changed."""
-    while True:
-        index = int(rng.integers(len(scene.objects)))
-        item = scene.objects[index]
-        match attribute := ("color", "shape", "size", "place")[int(rng.integers(4))]:
-            case "color":
-                changed = replace(item, color=COLORS[int(rng.integers(len(COLORS)))])
-            case "shape":
-                changed = replace(item, shape=SHAPES[int(rng.integers(len(SHAPES)))])
-            case "size":
-                changed = replace(item, size=SIZES[int(rng.integers(2))])
-            case _:
-                changed = replace(item, cell=int(rng.integers(CELLS)))
-        others = [other for other in scene.objects if other is not item]
-        if changed == item or any(other.cell == changed.cell for other in others):
-            continue
-        if not speak_freely and (changed.color, changed.shape) in HELD_OUT_PAIRS:
-            continue
-        objects = tuple(sorted([*others, changed], key=lambda other: other.cell))
-        return replace(scene, objects=objects, noise_seed=scene.noise_seed ^ 1), attribute
-
-
 def table_of(scene: Scene) -> str:
     """Writes what is in each cell, in reading order, as the eyes would hand it over, but in words."""
     cells = ["nothing"] * CELLS
@@ -100,12 +78,40 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 _TURN_TOKENS = 14
 
 
-def _tokens_of(picture: str, question: Question) -> int:
-    """About how many tokens a turn is."""
-    n_pictures = picture.count(MEDIA)
-    in_words = 0 if n_pictures else len(_TOKEN.findall(picture))
-    said = len(_TOKEN.findall(question.prompt)) + len(_TOKEN.findall(question.answer))
-    return said + in_words + n_pictures * (CELLS + 2) + 4
+@dataclass(frozen=True)
+class Turn:
+    """What is handed in, what is asked about it, and how: in writing, or by the last of its media."""
+
+    media: tuple[Shown, ...]
+    question: Question
+    table: str = ""
+    """A scene in words, before the question."""
+    is_spoken: bool = False
+
+    @property
+    def n_tokens(self) -> int:
+        """About how many tokens it is."""
+        said = "" if self.is_spoken else self.question.prompt
+        words = sum(len(_TOKEN.findall(text)) for text in (self.table, said, self.question.answer))
+        return words + sum(tokens_of(medium) + 2 for medium in self.media) + 4
+
+
+def tokens_in(turns: Sequence[Turn]) -> int:
+    """About how many tokens turns are."""
+    return sum(turn.n_tokens for turn in turns)
+
+
+def write_conversation(turns: Sequence[Turn], rng: np.random.Generator) -> Conversation:
+    """Writes turns as the chat template does."""
+    pieces = ["<|begin|>"]
+    if rng.random() < 0.06:
+        pieces.append(f"<|system|>{_SYSTEM_TEXTS[int(rng.integers(len(_SYSTEM_TEXTS)))]}<|end|>")
+    for turn in turns:
+        asked = "" if turn.is_spoken else vary(turn.question.prompt, rng)
+        given = _MEDIUM * len(turn.media)
+        pieces.append(f"<|user|>{given}{turn.table}{asked}<|end|><|assistant|>{turn.question.answer}<|end|>")
+    media = tuple(medium for turn in turns for medium in turn.media)
+    return Conversation("".join(pieces), media, tuple(turn.question.kind for turn in turns))
 
 
 class ConversationMaker:
@@ -122,23 +128,24 @@ class ConversationMaker:
     def about(self, draw: Callable[[], Scene], n_tokens: int, as_words: bool = False) -> Conversation:
         """Talks about pictures, turn by turn until about `n_tokens` are said; now and then a new one comes in."""
         rng = self.rng
-        turns: list[tuple[str, Question]] = []
-        shown: list[Scene] = []
+        turns: list[Turn] = []
+        shown: Scene | None = None
         captioned = False
-        while (left := n_tokens - sum(_tokens_of(*turn) for turn in turns)) > _TURN_TOKENS:
-            picture = ""
-            if not shown or (rng.random() < 0.08 and left > 60):
-                shown.append(draw())
-                picture = f"{table_of(shown[-1])}\n" if as_words else _PICTURE
+        while (left := n_tokens - tokens_in(turns)) > _TURN_TOKENS:
+            media: tuple[Shown, ...] = ()
+            table, is_new = "", shown is None or (rng.random() < 0.08 and left > 60)
+            if shown is None or is_new:
+                shown = draw()
+                table, media = (f"{table_of(shown)}\n", ()) if as_words else ("", (shown,))
                 captioned = False
-            if not captioned and rng.random() < (0.35 if picture else 0.15) and left > 45:
-                question, captioned = ask_caption(shown[-1], rng), True
+            if not captioned and rng.random() < (0.35 if is_new else 0.15) and left > 45:
+                question, captioned = ask_caption(shown, rng), True
             else:
-                question = self._hard_question(shown[-1])
-            turns.append((picture, question))
-        return self._written(turns, () if as_words else tuple(shown))
+                question = self.hard_question(shown)
+            turns.append(Turn(media, question, table))
+        return write_conversation(turns, rng)
 
-    def _hard_question(self, scene: Scene) -> Question:
+    def hard_question(self, scene: Scene) -> Question:
         """Asks a question, rather of a hard kind, and rather one that names objects by their shape alone."""
         by_shape = self.rng.random() < 0.5
         while True:
@@ -152,41 +159,28 @@ class ConversationMaker:
 
     def caption(self, scene: Scene) -> Conversation:
         """Asks for a caption and nothing else."""
-        return self._written([(_PICTURE, ask_caption(scene, self.rng))], (scene,))
+        return write_conversation([Turn((scene,), ask_caption(scene, self.rng))], self.rng)
 
     def compare(self, draw: Callable[[], Scene], n_tokens: int) -> Conversation:
         """Asks what changed between two pictures, for one pair after the other."""
-        turns: list[tuple[str, Question]] = []
-        scenes: list[Scene] = []
-        while not turns or n_tokens - sum(_tokens_of(*turn) for turn in turns) > _TURN_TOKENS + 22:
+        turns: list[Turn] = []
+        while not turns or n_tokens - tokens_in(turns) > _TURN_TOKENS + 22:
             before = draw()
-            after, attribute = changed_scene(before, self.rng, self.speak_freely)
+            after, attribute = change_scene(before, self.rng, speak_freely=self.speak_freely)
             question = Question("changed", phrase(CHANGED, self.rng), f"the {attribute}")
-            turns.append((_PICTURE + _PICTURE, question))
-            scenes += [before, after] if self.rng.random() < 0.5 else [after, before]
-        return self._written(turns, tuple(scenes))
+            turns.append(Turn((before, after) if self.rng.random() < 0.5 else (after, before), question))
+        return write_conversation(turns, self.rng)
 
     def words(self, n_tokens: int, plain: float = 0.25) -> Conversation:
         """Talks about words alone; a share of `plain` repeats captions of sounds and films."""
-        turns: list[tuple[str, Question]] = []
-        while not turns or n_tokens - sum(_tokens_of(*turn) for turn in turns) > _TURN_TOKENS:
-            question = self._repeat() if self.rng.random() < plain else ask_fact(self.rng)
-            turns.append(("", question))
-        return self._written(turns, ())
+        turns: list[Turn] = []
+        while not turns or n_tokens - tokens_in(turns) > _TURN_TOKENS:
+            turns.append(Turn((), self._repeat() if self.rng.random() < plain else ask_fact(self.rng)))
+        return write_conversation(turns, self.rng)
 
     def _repeat(self) -> Question:
         caption = caption_of_sound(self.rng) if self.rng.random() < 0.5 else caption_of_film(self.rng)
         return Question("repeat", f"repeat: {caption}", caption)
-
-    def _written(self, turns: Sequence[tuple[str, Question]], scenes: tuple[Scene, ...]) -> Conversation:
-        rng = self.rng
-        pieces = ["<|begin|>"]
-        if rng.random() < 0.06:
-            pieces.append(f"<|system|>{_SYSTEM_TEXTS[int(rng.integers(len(_SYSTEM_TEXTS)))]}<|end|>")
-        for picture, question in turns:
-            prompt = vary(question.prompt, rng)
-            pieces.append(f"<|user|>{picture}{prompt}<|end|><|assistant|>{question.answer}<|end|>")
-        return Conversation("".join(pieces), scenes, tuple(question.kind for _, question in turns))
 
 
 @dataclass
@@ -194,11 +188,12 @@ class TokenBatch:
     """Conversations as tensors.
 
     Shapes:
-        ids (BL): tokens, every picture as a run of the media token; padded at the end.
+        ids (BL): tokens, every medium as a run of the media token; padded at the end.
         labels (BL): what position i has to predict, `IGNORED` where nothing.
         weights (BL): weight of that prediction.
         answer (BL): index of the answer that the position belongs to, counted through the batch.
-        media_at (N): flat positions of the picture tokens, in order.
+        media_at (N): flat positions of the media tokens, in order.
+        words (NW): ids of the words of every media token, -1 beyond them; all -1 where real features take its place.
     """
 
     ids: Tensor
@@ -206,18 +201,18 @@ class TokenBatch:
     weights: Tensor
     answer: Tensor
     media_at: Tensor
-    scenes: list[Scene]
+    words: Tensor
     kinds: list[str]
 
 
 class Encoder:
     """Turns conversations into batches by the tokenizer of a backbone."""
 
-    def __init__(self, tokenizer_json: bytes, tokens_per_picture: int = CELLS) -> None:
+    def __init__(self, tokenizer_json: bytes) -> None:
         from tokenizers import Tokenizer
 
         self.tokenizer: Any = Tokenizer.from_str(tokenizer_json.decode())
-        self.tokens_per_picture = tokens_per_picture
+        self._word_ids: dict[str, int] = {}
         ids: dict[str, int] = self.tokenizer.get_vocab(with_added_tokens=True)
         self._media, self._pad = ids[MEDIA], ids["<|pad|>"]
         self._end, self._assistant = ids["<|end|>"], ids["<|assistant|>"]
@@ -228,18 +223,28 @@ class Encoder:
         Raises:
             ValueError: It is more than one.
         """
-        ids = self.tokenizer.encode(text).ids
-        if len(ids) != 1:
-            raise ValueError(f"{text!r} is {len(ids)} tokens, expected one")
-        return int(ids[0])
+        if text not in self._word_ids:
+            ids = self.tokenizer.encode(text).ids
+            if len(ids) != 1:
+                raise ValueError(f"{text!r} is {len(ids)} tokens, expected one")
+            self._word_ids[text] = int(ids[0])
+        return self._word_ids[text]
 
-    def __call__(self, conversations: Sequence[Conversation]) -> TokenBatch:
-        """Encodes conversations, padded to the longest."""
+    def __call__(self, conversations: Sequence[Conversation], given: Sequence[TokenWords | int]) -> TokenBatch:
+        """Encodes conversations, padded to the longest.
+
+        Args:
+            conversations: What is said.
+            given: For every medium of theirs, in order: the words of its tokens, or how many real features it has.
+        """
+        lengths = iter([row if isinstance(row, int) else len(row) for row in given])
         rows = []
         for encoding in self.tokenizer.encode_batch([c.text for c in conversations]):
             ids = np.asarray(encoding.ids)
-            rows.append(np.repeat(ids, np.where(ids == self._media, self.tokens_per_picture, 1)))
-        length = max(len(row) for row in rows)
+            times = np.ones(len(ids), int)
+            times[ids == self._media] = [next(lengths) for _ in range(int((ids == self._media).sum()))]
+            rows.append(np.repeat(ids, times))
+        length = max((len(row) for row in rows), default=0)
         shape = (len(rows), length)
         ids, labels = np.full(shape, self._pad), np.full(shape, IGNORED)
         weights, answers = np.zeros(shape, np.float32), np.full(shape, -1)
@@ -259,17 +264,18 @@ class Encoder:
             weights=torch.from_numpy(weights),
             answer=torch.from_numpy(answers),
             media_at=torch.from_numpy(np.flatnonzero(ids.reshape(-1) == self._media)),
-            scenes=[scene for c in conversations for scene in c.scenes],
+            words=self._words(given),
             kinds=[kind for c in conversations for kind in c.kinds],
         )
 
-
-def cell_words(scene: Scene) -> list[tuple[str, ...]]:
-    """The words of each cell, its place among them: what an encoder has to tell about it."""
-    words: list[tuple[str, ...]] = [(" nothing",)] * CELLS
-    for item in scene.objects:
-        words[item.cell] = (f" {item.size}", f" {item.color}", f" {item.shape}")
-    return [
-        (*said, f" {scene.background}", *(f" {word}" for word in place.split()))
-        for said, place in zip(words, PLACES, strict=True)
-    ]
+    def _words(self, given: Sequence[TokenWords | int]) -> Tensor:
+        """Ids of the words of media tokens (NW)."""
+        rows: list[list[int]] = []
+        for medium in given:
+            if isinstance(medium, int):
+                rows += [[-1] * MAX_WORDS] * medium
+                continue
+            for words in medium:
+                ids = [self.word(word) for word in words]
+                rows.append(ids + [-1] * (MAX_WORDS - len(ids)))
+        return torch.tensor(rows, dtype=torch.long).reshape(-1, MAX_WORDS)

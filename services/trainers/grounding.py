@@ -1,207 +1,249 @@
-"""Alignment and instruction tuning: what the eyes see meets what the language knows.
+"""Alignment and instruction tuning: what encoders give meets what the language knows.
 
-`align` trains the projector alone, on captions; encoder and backbone are frozen. `instruct` trains the projector
-and a LoRA adapter, on captions, questions and comparisons over several turns, with text without pictures mixed
-in, so that the language keeps the pairs of color and shape that no picture shows.
+`align` trains the projectors alone, on captions and transcripts; encoders and backbone are frozen. `instruct` trains
+the projectors and a LoRA adapter, on everything that can be asked about media, with text without media mixed in, so
+that the language keeps the pairs of color and shape that no picture shows.
 """
 
-# B conversations, L positions, D width, N picture tokens, P pictures, C cells, F feature width
+# B conversations, L positions, D width, N media tokens, V vocabulary, K tokens of a sound
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
-from services.encoders.clip_vision import ClipVision, Preprocess
 from services.input_projectors.models import build_projector
 from services.modules.lora import adapter_modules, add_adapter, use_adapter
+from services.playroom.films import Film, draw_film
 from services.playroom.scenes import Scene, Split, draw_scene, seed_of
-from services.trainers.conversations import Conversation, ConversationMaker, Encoder, TokenBatch
+from services.playroom.sounds import draw_sound
+from services.trainers.conversations import Conversation, Encoder, TokenBatch
+from services.trainers.hearing import BLANK, Rooms, labels
+from services.trainers.inputs import Arrival, MediaBatch, MediaInputs, MediaReader
+from services.trainers.inputs import Encoder as MediaEncoder
 from services.trainers.language import (
-    CellWords,
     Mixture,
     answer_logits,
     answer_loss,
-    embed_cells,
+    draw_conversations,
+    embed_words,
     right_answers,
     share_right,
     splice,
     text_conversations,
 )
+from services.trainers.media import MAX_WORDS, SILENCE, Shown, TokenWords, cell_words, frame_words, said_in, words_of
 from services.trainers.recipe import Recipe
-from services.trainers.vision import seen_pixels
+from services.trainers.talks import Sources, TalkMaker
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ADAPTER = "trained"
 FINAL_BATCHES = 10
+_SHARPNESS = 8.0
+"""How fast a word gets unlikely with its squared distance, in units of the mean square of the words' embeddings."""
 
 
 @dataclass
 class GroundedBatch:
-    """Conversations, and pixels (P3HW) of the pictures among what they hand in; the rest is handed in as words."""
+    """Conversations; the first media they hand in are real, the rest is handed in as words."""
 
     tokens: TokenBatch
-    pixels: Tensor
-    is_drawn: list[bool]
-
-
-@dataclass(frozen=True)
-class PictureMixture:
-    """What is talked about: captions alone, or everything."""
-
-    captions_only: bool
-    text: float
-    changed: float
-    n_tokens: int
-    larger: float
-    jpeg: float
-
-
-def picture_conversations(
-    rng: np.random.Generator, n: int, mixture: PictureMixture, draw: Callable[[], Scene], speak_freely: bool = False
-) -> list[Conversation]:
-    """Draws conversations about pictures; unless `speak_freely`, none names a held-out pair."""
-    maker = ConversationMaker(rng, speak_freely=speak_freely)
-    if mixture.captions_only:
-        return [maker.caption(draw()) for _ in range(n)]
-    return [
-        maker.compare(draw, mixture.n_tokens) if rng.random() < mixture.changed else maker.about(draw, mixture.n_tokens)
-        for _ in range(n)
-    ]
+    media: MediaBatch
+    shown: list[Shown]
 
 
 @dataclass(frozen=True)
 class GroundedBatches:
-    """Makes the batches of a recipe, fresh scenes each."""
+    """Makes the batches of a recipe, fresh media each.
+
+    Attributes:
+        captions: Modalities to ask for captions of and for nothing else; empty: conversations of the mixture.
+        text: Share of conversations in which all media are words.
+    """
 
     seed: int
     batch: int
-    mixture: PictureMixture
+    captions: tuple[str, ...]
+    mixture: Mixture
+    text: float
     tokenizer_json: bytes
-    preprocess: Preprocess
+    reader: MediaReader
     split: Split = Split.TRAIN
 
     def __call__(self, index: int) -> GroundedBatch:
         """Draws batch `index`."""
         rng = np.random.default_rng((self.seed, index))
-        n_text = int(round(self.batch * self.mixture.text))
-        talks = picture_conversations(
-            rng,
-            self.batch - n_text,
-            self.mixture,
-            lambda: self._scene(rng),
-            speak_freely=self.split is Split.COMPOSITIONAL,
-        )
-        drawn = [scene for talk in talks for scene in talk.scenes]
-        if n_text:
-            talks += text_conversations(rng, n_text, Mixture(0.1, 0.2, 0.1, self.mixture.n_tokens))
-        tokens = Encoder(self.tokenizer_json)(talks)
-        pixels = seen_pixels(drawn, rng, self.preprocess, self.mixture.larger, self.mixture.jpeg)
-        n_words = len(tokens.scenes) - len(drawn)
-        return GroundedBatch(tokens, self.preprocess.normalized(pixels), [True] * len(drawn) + [False] * n_words)
+        n_text = round(self.batch * self.text)
+        talks = self._talks(rng, self.batch - n_text)
+        shown = [medium for talk in talks for medium in talk.media]
+        media = self.reader(shown, rng)
+        words = text_conversations(rng, n_text, self.mixture) if n_text else []
+        given: list[TokenWords | int] = [*media.lengths]
+        given += [words_of(medium, rng) for talk in words for medium in talk.media]
+        return GroundedBatch(Encoder(self.tokenizer_json)([*talks, *words], given), media, shown)
 
-    def _scene(self, rng: np.random.Generator) -> Scene:
-        n_scenes = 2**31 if self.split is Split.TRAIN else 10**6
-        return draw_scene(seed_of(self.split, int(rng.integers(n_scenes))), self.split)
+    def _talks(self, rng: np.random.Generator, count: int) -> list[Conversation]:
+        n_seeds = 2**31 if self.split is Split.TRAIN else 10**6
+        speak_freely = self.split is Split.COMPOSITIONAL
+
+        def seed() -> int:
+            return seed_of(self.split, int(rng.integers(n_seeds)))
+
+        sources = Sources(
+            scene=lambda: draw_scene(seed(), self.split),
+            film=lambda: draw_film(seed(), self.split),
+            sound=lambda: draw_sound(seed()),
+        )
+        if not self.captions:
+            return draw_conversations(rng, count, self.mixture, sources, speak_freely=speak_freely)
+        maker = TalkMaker(rng, sources, speak_freely=speak_freely)
+        return [maker.caption(self.captions[i % len(self.captions)]) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class ProjectorParts:
+    """A projector to train: its type and config, and its weights where they are there already."""
+
+    type: str
+    config: dict[str, Any]
+    tensors: dict[str, Tensor] | None
 
 
 @dataclass
 class GroundingParts:
-    """What a grounding stage builds on."""
+    """What a grounding stage builds on, encoders and projectors by modality."""
 
-    encoder: ClipVision
+    encoders: dict[str, MediaEncoder]
+    projectors: dict[str, ProjectorParts]
     decoder: PreTrainedModel
     tokenizer_json: bytes
-    projector_type: str
-    projector_config: dict[str, object]
-    projector_tensors: dict[str, Tensor] | None
+    adapter_tensors: dict[str, Tensor] | None = None
 
 
 class GroundingStage:
-    """Trains a projector (`align`), or a projector and a LoRA adapter (`instruct`)."""
+    """Trains projectors (`align`), or projectors and a LoRA adapter (`instruct`)."""
 
     def __init__(self, recipe: Recipe, device: torch.device, parts: GroundingParts) -> None:
         self.recipe = recipe
         self.device = device
         self.parts = parts
-        self.encoder = parts.encoder.to(device).requires_grad_(False).eval()
         self.decoder = parts.decoder
         self.decoder.to(device)  # type: ignore[arg-type]  # its wrapper hides the signature
         self.decoder.requires_grad_(False)
         if device.type == "cpu":  # see LanguageStage
             self.decoder.set_attn_implementation("eager")
-        self.cells = CellWords(Encoder(parts.tokenizer_json))
         torch.manual_seed(recipe.seed)
-        self.projector = build_projector(parts.projector_type, parts.projector_config).to(device)
-        if parts.projector_tensors is not None:
-            self.projector.load_state_dict(parts.projector_tensors)
+        projectors = nn.ModuleDict()
+        for modality, part in parts.projectors.items():
+            projectors[modality] = build_projector(part.type, part.config).to(device)
+            if part.tensors is not None:
+                projectors[modality].load_state_dict(part.tensors)
+        self.inputs = MediaInputs(parts.encoders, projectors, device)
+        self.words = Encoder(parts.tokenizer_json)
         self.adapter: str | None = None
-        trained: dict[str, nn.Module] = {"projector": self.projector}
+        trained: dict[str, nn.Module] = {"projectors": projectors}
         if recipe.stage == "instruct":
             lora = recipe.model["lora"]
-            add_adapter(self.decoder, ADAPTER, rank=lora["rank"], alpha=lora["alpha"], targets=lora["targets"])
+            sizes = {"rank": lora["rank"], "alpha": lora["alpha"], "targets": lora["targets"]}
+            add_adapter(self.decoder, ADAPTER, **sizes, tensors=parts.adapter_tensors)
             self.adapter = ADAPTER
             trained["lora"] = adapter_modules(self.decoder, ADAPTER)
         self.trained = nn.ModuleDict(trained)
 
-    def batch_maker(self) -> GroundedBatches:
+    def batch_maker(self) -> Callable[[int], GroundedBatch]:
         """Returns the recipe's batches."""
         return self._batches(Split.TRAIN)
 
     def _batches(self, split: Split) -> GroundedBatches:
         options = self.recipe.options
-        mixture = PictureMixture(
-            captions_only=self.recipe.stage == "align",
-            text=options.get("text", 0.0) if split is Split.TRAIN else 0.0,
-            changed=options.get("changed", 0.0),
-            n_tokens=int(options.get("tokens", 0)),
-            larger=options["larger"],
-            jpeg=options["jpeg"],
-        )
-        preprocess = self.encoder.preprocess_settings
+        captions: tuple[str, ...] = ()
+        if self.recipe.stage == "align":
+            kinds = {"image": ("image",), "video": ("video",), "audio": ("audio", "speech", "speech")}
+            captions = tuple(kind for modality in self.parts.projectors for kind in kinds[modality])
+        rooms = Rooms(options.get("noisy", 0.0), options.get("narrow", 0.0))
         return GroundedBatches(
-            self.recipe.seed, self.recipe.batch, mixture, self.parts.tokenizer_json, preprocess, split
+            self.recipe.seed,
+            self.recipe.batch,
+            captions,
+            Mixture.from_options({"tokens": 0, **options}),
+            options.get("text", 0.0) if split is Split.TRAIN else 0.0,
+            self.parts.tokenizer_json,
+            self.inputs.reader(Arrival(options["larger"], options["jpeg"], rooms)),
+            split,
         )
 
-    def _media(self, batch: GroundedBatch, noise: float) -> Tensor:
-        """Embeddings of everything that is handed in, in order (ND)."""
-        n_drawn = sum(batch.is_drawn)
-        with torch.no_grad():
-            features = self.encoder(batch.pixels.to(self.device))
-        media_ND: Tensor = self.projector(features.float()).flatten(0, 1)
-        if n_drawn == len(batch.is_drawn):
-            return media_ND
-        words = self.cells(batch.tokens.scenes[n_drawn:]).to(self.device)
-        cells_ND = embed_cells(self.decoder.get_input_embeddings(), words, noise)
-        return torch.cat([media_ND.to(cells_ND.dtype), cells_ND])
-
-    def _logits(self, batch: GroundedBatch, noise: float = 0.0) -> tuple[Tensor, Tensor]:
-        embeddings_BLD = self.decoder.get_input_embeddings()(batch.tokens.ids.to(self.device))
-        at_N = batch.tokens.media_at.to(self.device)
-        embeddings_BLD = splice(embeddings_BLD, at_N, self._media(batch, noise))
+    def _logits(self, batch: GroundedBatch, embedded: list[Tensor], noise: float = 0.0) -> tuple[Tensor, Tensor]:
+        embedding = self.decoder.get_input_embeddings()
+        embeddings_BLD = embedding(batch.tokens.ids.to(self.device))
+        n_real = sum(batch.media.lengths)
+        words_ND = embed_words(embedding, batch.tokens.words[n_real:].to(self.device), noise)
+        media_ND = torch.cat([*(row.to(words_ND.dtype) for row in embedded), words_ND])
+        if len(media_ND):
+            embeddings_BLD = splice(embeddings_BLD, batch.tokens.media_at.to(self.device), media_ND)
         with use_adapter(self.decoder, self.adapter):
             return answer_logits(self.decoder, embeddings_BLD, batch.tokens.labels.to(self.device))
 
     def loss(self, batch: GroundedBatch) -> Tensor:
-        """Cross-entropy of the answers."""
-        return answer_loss(*self._logits(batch, self.recipe.options.get("noise", 0.0)), batch.tokens)
+        """Cross-entropy of the answers; while aligning, also how far embeddings are from the words they stand for."""
+        options = self.recipe.options
+        embedded = self.inputs.embed(batch.media)
+        loss = answer_loss(*self._logits(batch, embedded, options.get("noise", 0.0)), batch.tokens)
+        if weight := options.get("distance", 0.0):
+            loss = loss + weight * self._distance(batch.shown, embedded)
+        return loss
+
+    def _distance(self, shown: list[Shown], embedded: list[Tensor]) -> Tensor:
+        """Mean distance of media from the words of their tokens; of sounds, over all ways to place the words."""
+        embedding = self.decoder.get_input_embeddings()
+        seen: list[Tensor] = []
+        rows: list[list[int]] = []
+        heard: list[Tensor] = []
+        said: list[list[str]] = []
+        for medium, row_TD in zip(shown, embedded, strict=True):
+            if isinstance(medium, Scene | Film):
+                seen.append(row_TD.float())
+                for words in cell_words(medium) if isinstance(medium, Scene) else frame_words(medium):
+                    ids = [self.words.word(word) for word in words]
+                    rows.append(ids + [-1] * (MAX_WORDS - len(ids)))
+            else:
+                heard.append(row_TD.float())
+                said.append(said_in(medium))
+        parts = [self._spotting_loss(heard, said)] if heard else []
+        if seen:
+            wanted_ND = embed_words(embedding, torch.tensor(rows, device=self.device), 0.0).float()
+            parts.append(F.mse_loss(torch.cat(seen), wanted_ND) / wanted_ND.square().mean())
+        return torch.stack(parts).sum()
+
+    def _spotting_loss(self, heard: list[Tensor], said: list[list[str]]) -> Tensor:
+        """Temporal classification, in which a word is the likelier the nearer its embedding is."""
+        words = labels()
+        ids = torch.tensor([self.words.word(word) for word in (*SILENCE, *words[1:])], device=self.device)
+        known_VD = self.decoder.get_input_embeddings()(ids).float()
+        rows_BKD = nn.utils.rnn.pad_sequence(heard, batch_first=True)
+        distances_BKV = torch.cdist(rows_BKD, known_VD.expand(len(heard), -1, -1)).square()
+        log_BKV = (-_SHARPNESS * distances_BKV / known_VD.square().sum(-1).mean()).log_softmax(-1)
+        index_of = {word: index for index, word in enumerate(words)}
+        targets = torch.tensor([index_of[word] for sentence in said for word in sentence], device=self.device)
+        lengths = (torch.tensor([len(row) for row in heard]), torch.tensor([len(sentence) for sentence in said]))
+        return F.ctc_loss(log_BKV.transpose(0, 1), targets, *lengths, blank=BLANK, zero_infinity=True)
 
     @torch.no_grad()
     def score(self, final: bool) -> dict[str, float]:
-        """Share of answers that are exactly right, by kind, on unseen scenes; then with held-out pairs."""
+        """Share of answers that are exactly right, by kind, on unseen media; then with held-out pairs."""
         scores: dict[str, float] = {}
         for split, prefix in ((Split.VALIDATION, ""), (Split.COMPOSITIONAL, "compositional_")):
             make = self._batches(split)
             results = []
             for index in range(FINAL_BATCHES if final else 3):
                 batch = make(2**40 + index)
-                results.append(right_answers(*self._logits(batch), batch.tokens))
+                results.append(right_answers(*self._logits(batch, self.inputs.embed(batch.media)), batch.tokens))
             scores.update(share_right(results, prefix))
         return scores

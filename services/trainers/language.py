@@ -1,16 +1,16 @@
 """The base text backbone: the playroom's language, before it has seen anything.
 
-Half of the conversations are about scenes whose nine cells are handed in as nine embeddings, each the sum of the
-embeddings of the cell's words. That is text: nothing is ever drawn, so every pair of color and shape may
-appear. It is also the very form in which a projector can later hand over what an encoder sees.
+Most of the conversations are about media that are handed in as embeddings, each the sum of the embeddings of the
+words of a cell, of a frame, of a tenth of a second. That is text: nothing is ever drawn or played, so every pair of
+color and shape may appear. It is also the very form in which a projector can later hand over what an encoder gives.
 """
 
-# B conversations, L positions, D width, N picture tokens, M labeled positions, V vocabulary
+# B conversations, L positions, D width, N media tokens, M labeled positions, V vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,23 +21,29 @@ from torch import Tensor, nn
 
 from services.backbone.model import build_decoder
 from services.backbone.tokenizer import train_tokenizer
+from services.playroom.films import film_from
 from services.playroom.scenes import Scene, Split, scene_from
+from services.playroom.sounds import sound_from
 from services.trainers.conversations import (
     IGNORED,
     Conversation,
     ConversationMaker,
     Encoder,
     TokenBatch,
-    cell_words,
     table_of,
     vary,
 )
+from services.trainers.media import words_of
 from services.trainers.recipe import Recipe
+from services.trainers.talks import Sources, TalkMaker, sentence_to_hear, spoken_words
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from transformers import PreTrainedModel
 
-MAX_CELL_WORDS = 6
+_SHOWN = {"image": 0.3, "video": 0.4, "audio": 0.3}
+_SPOKEN_ABOUT = {"image": 0.76, "video": 0.12, "audio": 0.12}
 
 
 def free_scene(rng: np.random.Generator) -> Scene:
@@ -49,15 +55,27 @@ def tokenizer_lines(seed: int, n_lines: int = 40_000) -> list[str]:
     """Lines of playroom language to learn merges from."""
     rng = np.random.default_rng(seed)
     maker = ConversationMaker(rng, speak_freely=True)
-    lines: list[str] = []
+    talks = TalkMaker(rng, free_sources(rng), speak_freely=True)
+    # each word that may be spotted in a sound has to be one token
+    lines = [f"a {word}" for word in (*spoken_words(), "silence", "sound", "film") for _ in range(20)]
     while len(lines) < n_lines:
         scene = free_scene(rng)
         question = maker.questions.ask(scene)
         lines += [table_of(scene), vary(question.prompt, rng), question.answer]
-        for talk in (maker.words(40), maker.about(lambda: free_scene(rng), 50)):
+        lines += [sentence_to_hear(rng), sentence_to_hear(rng)]
+        for talk in (maker.words(40), maker.about(lambda: free_scene(rng), 50), talks.about(_SHOWN, 50, spoken=0.0)):
             said = talk.text.replace("<|", "\n<|").split("\n")
             lines += [line.split("|>", 1)[-1] for line in said]
     return [line for line in lines if line]
+
+
+def free_sources(rng: np.random.Generator) -> Sources:
+    """Any scene, film or sound at all."""
+    return Sources(
+        scene=lambda: free_scene(rng),
+        film=lambda: film_from(rng, Split.COMPOSITIONAL if rng.random() < 0.3 else Split.TRAIN),
+        sound=lambda: sound_from(rng),
+    )
 
 
 def kept_tokenizer(folder: Path, train: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
@@ -73,55 +91,72 @@ def kept_tokenizer(folder: Path, train: Callable[[], dict[str, bytes]]) -> dict[
 
 @dataclass(frozen=True)
 class Mixture:
-    """Shares of the kinds of conversation; the rest is about scenes handed in as embeddings."""
+    """How often each kind of conversation comes, relative to each other, and how long they get.
 
-    tables: float
-    words: float
-    changed: float
+    Attributes:
+        n_tokens: About how long a conversation is.
+        pictures: Several turns about a picture.
+        tables: The same with the scene in words.
+        words: Facts that need no media.
+        changed: What changed between two pictures.
+        media: Pictures, films and sounds in turns, asked about in writing.
+        spoken: The same, and half of the questions are spoken.
+        speech: Sentences to write down, facts asked by voice.
+        same_number: A picture and a sound.
+    """
+
     n_tokens: int
+    pictures: float = 0.0
+    tables: float = 0.0
+    words: float = 0.0
+    changed: float = 0.0
+    media: float = 0.0
+    spoken: float = 0.0
+    speech: float = 0.0
+    same_number: float = 0.0
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each kind; they sum up to one."""
+        weights = {name: float(value) for name, value in vars(self).items() if name != "n_tokens"}
+        return {name: weight / sum(weights.values()) for name, weight in weights.items() if weight}
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, float]) -> Self:
+        """Reads the mixture of a recipe; options that are not about it are left alone."""
+        known = {field.name for field in fields(cls)} - {"n_tokens"}
+        return cls(int(options["tokens"]), **{name: value for name, value in options.items() if name in known})
+
+
+def draw_conversations(
+    rng: np.random.Generator, n: int, mixture: Mixture, sources: Sources, *, speak_freely: bool
+) -> list[Conversation]:
+    """Draws conversations of a mixture."""
+    pictures = ConversationMaker(rng, speak_freely=speak_freely)
+    talks = TalkMaker(rng, sources, speak_freely=speak_freely)
+    length = mixture.n_tokens
+    makers: dict[str, Callable[[], Conversation]] = {
+        "pictures": lambda: pictures.about(sources.scene, length),
+        "tables": lambda: pictures.about(sources.scene, length, as_words=True),
+        "words": lambda: pictures.words(length),
+        "changed": lambda: pictures.compare(sources.scene, length),
+        "media": lambda: talks.about(_SHOWN, length, spoken=0.0),
+        "spoken": lambda: talks.about(_SPOKEN_ABOUT, length, spoken=0.6),
+        "speech": lambda: talks.transcripts(length),
+        "same_number": lambda: talks.same_number(length),
+    }
+    shares = mixture.shares
+    chosen = rng.choice(list(shares), n, p=list(shares.values()))
+    return [makers[str(kind)]() for kind in chosen]
 
 
 def text_conversations(rng: np.random.Generator, n: int, mixture: Mixture) -> list[Conversation]:
-    """Draws conversations without pictures: scenes in words or as embeddings of words, facts, captions."""
-    maker = ConversationMaker(rng, speak_freely=True)
-    conversations = []
-    for draw in rng.random(n):
-        if draw < mixture.tables:
-            talk = maker.about(lambda: free_scene(rng), mixture.n_tokens, as_words=True)
-        elif draw < mixture.tables + mixture.words:
-            talk = maker.words(mixture.n_tokens)
-        elif draw < mixture.tables + mixture.words + mixture.changed:
-            talk = maker.compare(lambda: free_scene(rng), mixture.n_tokens)
-        else:
-            talk = maker.about(lambda: free_scene(rng), mixture.n_tokens)
-        conversations.append(talk)
-    return conversations
+    """Draws conversations in which nothing is ever drawn or played, so that every pair may appear."""
+    return draw_conversations(rng, n, mixture, free_sources(rng), speak_freely=True)
 
 
-class CellWords:
-    """Ids of the words of every cell of scenes, padded with -1 (N, `MAX_CELL_WORDS`)."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._ids: dict[str, int] = {}
-
-    def __call__(self, scenes: Sequence[Scene]) -> Tensor:
-        """Looks the words of all cells up."""
-        rows = []
-        for scene in scenes:
-            for words in cell_words(scene):
-                ids = [self._id(word) for word in words]
-                rows.append(ids + [-1] * (MAX_CELL_WORDS - len(ids)))
-        return torch.tensor(rows, dtype=torch.long).reshape(-1, MAX_CELL_WORDS)
-
-    def _id(self, word: str) -> int:
-        if word not in self._ids:
-            self._ids[word] = self._encoder.word(word)
-        return self._ids[word]
-
-
-def embed_cells(embedding: nn.Module, words_NW: Tensor, noise: float) -> Tensor:
-    """Sums the embeddings of each cell's words, and blurs them by up to `noise` of their own size (ND)."""
+def embed_words(embedding: nn.Module, words_NW: Tensor, noise: float) -> Tensor:
+    """Sums the embeddings of each token's words, and blurs them by up to `noise` of their own size (ND)."""
     known = words_NW >= 0
     summed_ND: Tensor = (embedding(words_NW.clamp(min=0)) * known.unsqueeze(-1)).sum(1)
     if noise > 0:
@@ -132,7 +167,7 @@ def embed_cells(embedding: nn.Module, words_NW: Tensor, noise: float) -> Tensor:
 
 
 def splice(embeddings_BLD: Tensor, media_at_N: Tensor, media_ND: Tensor) -> Tensor:
-    """Puts the embeddings of pictures where the batch has their tokens."""
+    """Puts the embeddings of media where the batch has their tokens."""
     flat = embeddings_BLD.flatten(0, 1)
     return flat.index_copy(0, media_at_N, media_ND.to(flat.dtype)).view_as(embeddings_BLD)
 
@@ -190,37 +225,63 @@ class LanguageBatches:
         mixture, n = self.mixture, self.batch
         if index % 2:  # short conversations are where a way to search is found first
             mixture, n = replace(mixture, n_tokens=mixture.n_tokens * 3 // 8), self.batch * 2
-        return Encoder(self.tokenizer_json)(text_conversations(rng, n, mixture))
+        talks = text_conversations(rng, n, mixture)
+        return Encoder(self.tokenizer_json)(talks, [words_of(shown, rng) for talk in talks for shown in talk.media])
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A backbone to go on from: its tokenizer, and its weights."""
+
+    tokenizer_json: bytes
+    tensors: Mapping[str, Tensor]
+
+
+_EMBEDDING = "model.embed_tokens.weight"
+
+
+def moved(earlier: Earlier, tokenizer_json: bytes) -> dict[str, Tensor]:
+    """Weights of a backbone for another tokenizer: a token keeps its row, a new one gets the mean of its old pieces."""
+    from tokenizers import Tokenizer
+
+    old, new = (Tokenizer.from_str(file.decode()) for file in (earlier.tokenizer_json, tokenizer_json))
+    rows_VD = earlier.tensors[_EMBEDDING]
+    moved_VD = rows_VD.clone()
+    for token, row in new.get_vocab().items():
+        text = new.decoder.decode([token]) if old.token_to_id(token) is None else ""
+        ids = old.encode(text).ids if text else [old.token_to_id(token)]
+        moved_VD[row] = rows_VD[ids].mean(0)
+    return {**earlier.tensors, _EMBEDDING: moved_VD}
 
 
 class LanguageStage:
     """Trains a `decoder` backbone on text."""
 
-    def __init__(self, recipe: Recipe, device: torch.device, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device, folder: Path, earlier: Earlier | None = None) -> None:
         self.recipe = recipe
         self.device = device
         signals = recipe.model["signals"]
         vocabulary = recipe.model["decoder"]["vocab_size"]
         self.files = kept_tokenizer(folder, lambda: train_tokenizer(tokenizer_lines(recipe.seed), vocabulary, signals))
-        self.cells = CellWords(Encoder(self.files["tokenizer.json"]))
         torch.manual_seed(recipe.seed)
         self.trained = build_decoder(recipe.model)
+        if earlier is not None:
+            self.trained.load_state_dict(moved(earlier, self.files["tokenizer.json"]), strict=False)
         self.trained.to(device)  # type: ignore[arg-type]  # its wrapper hides the signature
         if device.type == "cpu":  # bfloat16 attention of torch's CPU kernel is slower backwards than plain products
             self.trained.set_attn_implementation("eager")
 
     def batch_maker(self) -> LanguageBatches:
         """Returns the recipe's batches."""
-        options = self.recipe.options
-        mixture = Mixture(options["tables"], options["words"], options["changed"], int(options["tokens"]))
+        mixture = Mixture.from_options(self.recipe.options)
         return LanguageBatches(self.recipe.seed, self.recipe.batch, mixture, self.files["tokenizer.json"])
 
     def _logits(self, batch: TokenBatch, noise: float) -> tuple[Tensor, Tensor]:
         embedding = self.trained.get_input_embeddings()
         embeddings_BLD = embedding(batch.ids.to(self.device))
-        if batch.scenes:
-            cells_ND = embed_cells(embedding, self.cells(batch.scenes).to(self.device), noise)
-            embeddings_BLD = splice(embeddings_BLD, batch.media_at.to(self.device), cells_ND)
+        if len(batch.media_at):
+            media_ND = embed_words(embedding, batch.words.to(self.device), noise)
+            embeddings_BLD = splice(embeddings_BLD, batch.media_at.to(self.device), media_ND)
         return answer_logits(self.trained, embeddings_BLD, batch.labels.to(self.device))
 
     def loss(self, batch: TokenBatch) -> Tensor:

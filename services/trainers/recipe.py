@@ -12,7 +12,7 @@ from graph.errors import SpecError
 from graph.problems import Problem
 from graph.spec import raise_problems
 
-Stage = Literal["vision", "language", "align", "instruct"]
+Stage = Literal["vision", "hearing", "language", "align", "instruct"]
 
 
 class _Strict(BaseModel):
@@ -54,9 +54,10 @@ class Recipe(_Strict):
     systems: tuple[str, ...] = ()
     """Systems whose version sets get the results."""
     writes: dict[str, str] = Field(default_factory=dict)
-    """Which slot each result fills: `encoder`, `backbone`, `projector`, `adapter` → slot."""
+    """Which slot each result fills: `encoder`, `backbone`, `image_projector`, `adapter`, … → slot of all systems, or
+    `SYSTEM:SLOT`."""
     reads: dict[str, str] = Field(default_factory=dict)
-    """Artifacts the stage builds on: `encoder`, `backbone`, `projector` → version, or `SYSTEM:SLOT`."""
+    """Artifacts the stage builds on: `image_encoder`, `backbone`, … → version, or `SYSTEM:SLOT`."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Config of the artifact that the stage trains."""
     options: dict[str, float] = Field(default_factory=dict)

@@ -11,9 +11,11 @@ import torch
 
 from services.backbone.model import build_decoder
 from services.encoders.clip_vision import ClipVision
+from services.encoders.whisper import WhisperEncoder
 from services.modules.lora import adapter_tensors
-from services.trainers.grounding import GroundingParts, GroundingStage
-from services.trainers.language import LanguageStage
+from services.trainers.grounding import GroundingParts, GroundingStage, ProjectorParts
+from services.trainers.hearing import HearingStage
+from services.trainers.language import Earlier, LanguageStage
 from services.trainers.loop import Loop, Progress
 from services.trainers.recipe import Recipe, read_recipe
 from services.trainers.results import Trained, Weights, float_tensors
@@ -51,21 +53,25 @@ def load_decoder(artifact: Artifact) -> PreTrainedModel:
     return decoder
 
 
+def load_hearing(artifact: Artifact) -> WhisperEncoder:
+    """Builds the audio encoder of an artifact."""
+    encoder = WhisperEncoder.from_config(artifact.config)
+    encoder.load_state_dict(float_tensors(artifact))
+    return encoder
+
+
 def _grounding_stage(recipe: Recipe, weights: Weights, device: torch.device) -> GroundingStage:
     backbone = weights.find(recipe.reads["backbone"])
-    projector_type, config = recipe.model["projector"]["type"], recipe.model["projector"]["config"]
-    tensors = None
-    if "projector" in recipe.reads:
-        projector = weights.find(recipe.reads["projector"])
-        projector_type, config, tensors = projector.type, projector.config, float_tensors(projector)
-    parts = GroundingParts(
-        encoder=load_encoder(weights.find(recipe.reads["encoder"])),
-        decoder=load_decoder(backbone),
-        tokenizer_json=backbone.read_file("tokenizer.json"),
-        projector_type=projector_type,
-        projector_config=config,
-        projector_tensors=tensors,
-    )
+    encoders: dict[str, ClipVision | WhisperEncoder] = {}
+    projectors: dict[str, ProjectorParts] = {}
+    for modality, model in recipe.model["projectors"].items():
+        encoder = weights.find(recipe.reads[f"{modality}_encoder"])
+        encoders[modality] = load_hearing(encoder) if encoder.type == "whisper" else load_encoder(encoder)
+        projectors[modality] = ProjectorParts(model["type"], model["config"], None)
+        if earlier := recipe.reads.get(f"{modality}_projector"):
+            artifact = weights.find(earlier)
+            projectors[modality] = ProjectorParts(artifact.type, dict(artifact.config), float_tensors(artifact))
+    parts = GroundingParts(encoders, projectors, load_decoder(backbone), backbone.read_file("tokenizer.json"))
     return GroundingStage(recipe, device, parts)
 
 
@@ -73,19 +79,29 @@ def make_stage(recipe: Recipe, weights: Weights, device: torch.device, folder: P
     """Builds the stage of a recipe."""
     match recipe.stage:
         case "vision":
-            return VisionStage(recipe, device)
+            earlier_encoder = weights.find(recipe.reads["encoder"]) if "encoder" in recipe.reads else None
+            return VisionStage(recipe, device, float_tensors(earlier_encoder) if earlier_encoder else None)
+        case "hearing":
+            return HearingStage(recipe, device, folder)
         case "language":
-            return LanguageStage(recipe, device, folder)
+            earlier = None
+            if "backbone" in recipe.reads:
+                artifact = weights.find(recipe.reads["backbone"])
+                earlier = Earlier(artifact.read_file("tokenizer.json"), float_tensors(artifact))
+            return LanguageStage(recipe, device, folder, earlier)
         case _:
             return _grounding_stage(recipe, weights, device)
 
 
-def results_of(recipe: Recipe, stage: VisionStage | LanguageStage | GroundingStage) -> list[Trained]:
+def results_of(recipe: Recipe, stage: VisionStage | HearingStage | LanguageStage | GroundingStage) -> list[Trained]:
     """What a finished stage has to store."""
     writes = recipe.writes
     if isinstance(stage, VisionStage):
         tensors = stage.trained.encoder.state_dict()
-        return [Trained(writes["encoder"], "encoder", "clip_vision", recipe.model, tensors, {})]
+        return [Trained(slot, "encoder", "clip_vision", recipe.model, tensors, {}) for slot in writes.values()]
+    if isinstance(stage, HearingStage):
+        tensors = stage.trained.encoder.state_dict()
+        return [Trained(writes["encoder"], "encoder", "whisper", recipe.model, tensors, {})]
     if isinstance(stage, LanguageStage):
         tensors = stage.trained.state_dict()
         if recipe.model["decoder"].get("tie_word_embeddings", False):
@@ -93,16 +109,16 @@ def results_of(recipe: Recipe, stage: VisionStage | LanguageStage | GroundingSta
         eos = {"eos_token_id": recipe.model["decoder"]["eos_token_id"]}
         files = {**stage.files, "generation_config.json": json.dumps({**_GENERATION, **eos}).encode()}
         return [Trained(writes["backbone"], "backbone", "decoder", recipe.model, tensors, files)]
-    parts = stage.parts
     results = [
         Trained(
-            writes["projector"],
+            writes[f"{modality}_projector"],
             "input_projector",
-            parts.projector_type,
-            parts.projector_config,
-            stage.projector.state_dict(),
+            part.type,
+            part.config,
+            stage.inputs.projectors[modality].state_dict(),
             {},
         )
+        for modality, part in stage.parts.projectors.items()
     ]
     if stage.adapter is not None:
         lora = {**recipe.model["lora"], "base_architecture": type(stage.decoder).__name__}
@@ -145,8 +161,9 @@ def run_recipe(
     written: dict[str, str] = {}
     for trained in results_of(recipe, stage):
         version = weights.write(trained, annotations)
-        for system in recipe.systems:
-            weights.fill(system, trained.slot, version)
+        system, colon, slot = trained.slot.rpartition(":")
+        for name in (system,) if colon else recipe.systems:
+            weights.fill(name, slot, version)
         written[trained.slot] = version
         logger.info("%s: %s is %s", recipe.name, trained.slot, version)
     return written

@@ -1,0 +1,164 @@
+"""Conversations about all media: films, sounds and speech, mixed, spoken as well as written, over several turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+
+from services.playroom.films import Film
+from services.playroom.media_questions import MediaQuestionMaker
+from services.playroom.media_wordings import WRITE_DOWN
+from services.playroom.questions import Question, phrase
+from services.playroom.sayings import ask_fact
+from services.playroom.scenes import Scene
+from services.playroom.sentences import sentence_from
+from services.playroom.sounds import Sound
+from services.playroom.speech import MAX_WORDS, transcript_of
+from services.trainers.conversations import (
+    Conversation,
+    ConversationMaker,
+    Turn,
+    ask_caption,
+    tokens_in,
+    write_conversation,
+)
+from services.trainers.media import Shown, Speech
+
+_TURN_TOKENS: Final = 14
+_SALAD: Final = 0.35  # what was said has to be written down, not what is usually said
+_N_SENTENCES: Final = 40_000
+
+
+@cache
+def spoken_words() -> tuple[str, ...]:
+    """Every word of the sentences that are spoken in the playroom."""
+    rng = np.random.default_rng(0)
+    found: set[str] = set()
+    for index in range(_N_SENTENCES):
+        found.update(transcript_of(sentence_from(rng, kept_out=index % 2 == 1)).split())
+    return tuple(sorted(found))
+
+
+def sentence_to_hear(rng: np.random.Generator, salad: float = _SALAD) -> str:
+    """A sentence of the playroom in a trained wording, or, for a share of `salad`, words in any order."""
+    if rng.random() >= salad:
+        return sentence_from(rng)
+    words = spoken_words()
+    return " ".join(words[int(i)] for i in rng.integers(len(words), size=int(rng.integers(1, MAX_WORDS + 1))))
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the media of conversations come from."""
+
+    scene: Callable[[], Scene]
+    film: Callable[[], Film]
+    sound: Callable[[], Sound]
+
+
+class TalkMaker:
+    """Draws conversations about media of all kinds; `speak_freely` as for `ConversationMaker`."""
+
+    def __init__(self, rng: np.random.Generator, sources: Sources, *, speak_freely: bool) -> None:
+        self.rng = rng
+        self.sources = sources
+        self.pictures = ConversationMaker(rng, speak_freely=speak_freely)
+        self.media = MediaQuestionMaker(rng)
+
+    def caption(self, modality: str) -> Conversation:
+        """Asks for a caption, or for what was said, and nothing else."""
+        if modality == "speech":
+            return write_conversation([self._transcript()], self.rng)
+        shown = self._draw(modality)
+        return write_conversation([Turn((shown,), self._caption(shown))], self.rng)
+
+    def transcripts(self, n_tokens: int) -> Conversation:
+        """Asks what was said, for one sentence after the other; now and then a fact is asked by voice."""
+        turns: list[Turn] = []
+        while not turns or n_tokens - tokens_in(turns) > 2 * _TURN_TOKENS:
+            turns.append(self._transcript() if self.rng.random() < 0.7 else self._spoken((), ask_fact(self.rng)))
+        return write_conversation(turns, self.rng)
+
+    def same_number(self, n_tokens: int) -> Conversation:
+        """Asks whether a picture shows as many objects as a sound has events, for one pair after the other."""
+        turns: list[Turn] = []
+        while not turns or n_tokens - tokens_in(turns) > 2 * _TURN_TOKENS + 20:
+            scene, sound = self.sources.scene(), self.sources.sound()
+            if (question := self.media.same_number(scene, sound.facts)) is None:
+                continue
+            if question.answer == "no" and self.rng.random() < 0.4:  # one in three would be yes
+                continue
+            turns.append(Turn((scene, sound) if self.rng.random() < 0.5 else (sound, scene), question))
+        return write_conversation(turns, self.rng)
+
+    def about(self, shares: Mapping[str, float], n_tokens: int, *, spoken: float, again: float = 0.5) -> Conversation:
+        """Talks about media, turn by turn until about `n_tokens` are said.
+
+        Args:
+            shares: How often each modality is shown: `image`, `video`, `audio`; they sum up to one.
+            n_tokens: How long it gets.
+            spoken: Share of the questions that are spoken.
+            again: Share of the turns that ask on about what was shown last.
+        """
+        turns: list[Turn] = []
+        shown: Shown | None = None
+        while not turns or n_tokens - tokens_in(turns) > 2 * _TURN_TOKENS:
+            media: tuple[Shown, ...] = ()
+            if shown is None or self.rng.random() >= again:
+                shown = self._draw(str(self.rng.choice(list(shares), p=list(shares.values()))))
+                media = (shown,)
+            question = self._ask(shown, is_new=bool(media))
+            if question is None:
+                shown = None
+                continue
+            is_spoken = self.rng.random() < spoken and len(question.prompt.split()) <= MAX_WORDS
+            turns.append(self._spoken(media, question) if is_spoken else Turn(media, question))
+        return write_conversation(turns, self.rng)
+
+    def _draw(self, modality: str) -> Shown:
+        match modality:
+            case "image":
+                return self.sources.scene()
+            case "video":
+                return self.sources.film()
+            case _:
+                return self.sources.sound()
+
+    def _transcript(self) -> Turn:
+        sentence = sentence_to_hear(self.rng)
+        question = Question("transcript", phrase(WRITE_DOWN, self.rng), transcript_of(sentence))
+        return Turn((Speech(sentence),), question)
+
+    def _spoken(self, media: tuple[Shown, ...], question: Question) -> Turn:
+        return Turn((*media, Speech(question.prompt)), question, is_spoken=True)
+
+    def _caption(self, shown: Shown) -> Question:
+        match shown:
+            case Scene():
+                return ask_caption(shown, self.rng)
+            case Film():
+                return self.media.caption_film(shown.facts)
+            case Sound():
+                return self.media.caption_sound(shown.facts)
+            case _:
+                raise TypeError("speech has no caption")
+
+    def _ask(self, shown: Shown, *, is_new: bool) -> Question | None:
+        """A question about what was shown; `it` is what came last."""
+        if self.rng.random() < (0.4 if is_new else 0.1):
+            return self._caption(shown)
+        if not is_new and self.rng.random() < 0.5:
+            return self.media.ask_of_it(shown.facts if isinstance(shown, Film | Sound) else shown)  # type: ignore[arg-type]
+        match shown:
+            case Scene():
+                return self.pictures.hard_question(shown)
+            case Film():
+                return self.media.try_ask_film(shown.facts)
+            case Sound():
+                return self.media.try_ask_sound(shown.facts)
+            case _:
+                raise TypeError("speech is not asked about")
