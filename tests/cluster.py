@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,20 +65,18 @@ def are_bundled_weights_complete() -> bool:
     return True
 
 
-def make_tiny_weights(root: Path) -> dict[str, dict[str, str]]:
-    """Write small random weights for both systems, sharing encoder and backbone; return their version sets."""
+def make_tiny_weights(root: Path, systems: Sequence[str] = SYSTEMS) -> dict[str, dict[str, str]]:
+    """Write small random weights for systems, sharing what is alike in them; return their version sets by name."""
     from tests.fakes import tiny
 
     store = ArtifactStore(root / "artifacts")
-    see, think = tiny.clip_vision(store), tiny.decoder(store)
-    sets = {
-        "next-gpt": {"see": see, "see_in": tiny.projector(store, "linear"), "think": think},
-        "llava-1.5": {"see": see, "see_in": tiny.projector(store, "mlp"), "think": think},
-    }
     (root / "sets").mkdir()
-    for number, (system, slots) in enumerate(sets.items()):
-        slots["think/lora"] = tiny.adapter(store, seed=number)
-        (root / "sets" / f"{system}.yaml").write_text(yaml.safe_dump({"system": system, "slots": slots}))
+    sets: dict[str, dict[str, str]] = {}
+    for number, system in enumerate(systems):
+        spec = load_system(find_system(system))
+        sets[spec.name] = tiny.fill(store, spec, seed=number)
+        content = {"system": spec.name, "slots": sets[spec.name]}
+        (root / "sets" / f"{spec.name}.yaml").write_text(yaml.safe_dump(content))
     return sets
 
 

@@ -27,6 +27,8 @@ from anyplex import (
     Upload,
 )
 from graph.errors import InvalidRequest as RefusedSettings
+from graph.spec import find_system
+from graph.validate import load_system
 from services.deploy.launch import UpOptions, start_detached
 from tests.cluster import SYSTEMS, Cluster
 from tests.pictures import encoded, picture
@@ -47,7 +49,7 @@ def test_an_answer_streams_and_says_what_it_cost(cluster: Cluster, client: Clien
     accepted, finished = events[0], events[-1]
     assert accepted.system == system  # type: ignore[attr-defined]
     slots = accepted.versions  # type: ignore[attr-defined]
-    assert set(slots) == {"see", "see_in", "think", "think/lora"}
+    assert set(slots) == set(load_system(find_system(system)).slots())
     held = {version for replica in cluster.state.replicas for version in replica.versions}
     assert set(slots.values()) <= held
     usage = finished.usage  # type: ignore[attr-defined]
@@ -260,9 +262,11 @@ def test_systems_are_listed_and_described(client: Client) -> None:
     assert [system.name for system in systems.values() if system.default] == [SYSTEMS[0]]
     for system in systems.values():
         assert system.ready
-        assert (system.inputs, system.outputs) == (("text", "image"), ("text",))
+        written = load_system(find_system(system.name)).nodes
+        read = [node.modality for node in written.values() if node.kind == "encoder"]
+        assert (system.inputs, system.outputs) == (("text", *read), ("text",))
         described = client.describe(system.name)
-        assert [node.name for node in described.nodes] == ["see", "see_in", "think"]
+        assert {node.name for node in described.nodes} == set(written)
         assert all(node.replicas == 1 for node in described.nodes)
     with pytest.raises(NotFound, match="next-gpt"):
         client.describe("nonsense")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graph.spec import SystemSpec
 from services.artifacts import ArtifactStore
 
 FEATURE_WIDTH = 32
@@ -52,6 +53,11 @@ PROJECTORS: dict[str, dict[str, Any]] = {
         **WIDTHS, "hidden_width": 24, "n_queries": 5, "layers": 2, "heads": 4, "text_vocab": 256,
     },
 }  # fmt: skip
+# What a projector of the playroom's films and sounds does with their tokens first.
+STAGES: dict[str, list[dict[str, int]]] = {
+    "video": [{"space_to_depth": 2}, {"add_time_positions": 64}, {"mean_pool": 4}, {"concat_items": 1}],
+    "audio": [{"concat_adjacent": 5}],
+}
 # Parts in their order, whatever the bundled weights' own template does.
 CHAT_TEMPLATE = (
     "<|begin|>{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
@@ -100,11 +106,13 @@ def whisper(store: ArtifactStore, seed: int = 0, config: Mapping[str, Any] = WHI
     return store.put(kind="encoder", type="whisper", config=dict(config), tensors=randomized(module, seed))
 
 
-def projector(store: ArtifactStore, type_name: str, seed: int = 0) -> str:
-    """An input projector."""
+def projector(store: ArtifactStore, type_name: str, seed: int = 0, modality: str = "image") -> str:
+    """An input projector of what encoders make of a modality."""
     from services.input_projectors.models import build_projector
 
     config = PROJECTORS[type_name]
+    if modality in STAGES:
+        config = {**config, "stages": STAGES[modality]}
     module = build_projector(type_name, config)
     return store.put(kind="input_projector", type=type_name, config=config, tensors=randomized(module, seed))
 
@@ -159,6 +167,19 @@ class TinySystem:
 def system(store: ArtifactStore, projector_type: str = "linear") -> TinySystem:
     """Artifacts that fit each other."""
     return TinySystem(clip_vision(store), projector(store, projector_type), decoder(store), adapter(store))
+
+
+def fill(store: ArtifactStore, spec: SystemSpec, seed: int = 0) -> dict[str, str]:
+    """A version set for a system file; what is alike in two systems is the same artifact, but for the adapter."""
+    versions: dict[str, str] = {}
+    for node in spec.nodes.values():
+        if node.kind == "input_projector":
+            versions[node.slot] = projector(store, node.type, modality=spec.nodes[node.inputs[0]].modality)
+        else:
+            versions[node.slot] = make(store, node.kind, node.type)
+        if node.adapter_slot:
+            versions[node.adapter_slot] = adapter(store, seed)
+    return versions
 
 
 def make(store: ArtifactStore, kind: str, type_name: str, seed: int = 0) -> str:

@@ -10,7 +10,7 @@ import pytest
 from graph.errors import InvalidRequest
 from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES
 from services.encoders.films import decode_film, read_film_header
-from tests.fakes.films import box, claiming_mp4, claiming_webm, element, film, grays
+from tests.films import box, claiming_mp4, claiming_webm, element, film, grays
 
 COMPRESSED = element(0x6D80, element(0x6240, element(0x5034, b"")))
 

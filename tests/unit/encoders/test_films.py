@@ -13,7 +13,7 @@ from PIL import Image
 from graph.errors import InvalidRequest
 from services.encoders import films
 from services.encoders.films import decode_film
-from tests.fakes.films import CODECS, film, frame_of, grays, sound_only
+from tests.films import CODECS, film, frame_of, grays, sound_only
 
 EIGHT = list(range(8))
 
