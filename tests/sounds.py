@@ -74,6 +74,13 @@ def forged_flac(*, rate_hz: int = RATE_HZ, channels: int = 1, samples: int = 0, 
     return bytes(data)
 
 
+def forged_mp4(samples: int) -> bytes:
+    """Return an MP4 whose table of sizes claims so many samples of one byte."""
+    data = bytearray(muxed(tone(0.2, rate_hz=48_000), "mp4", "aac"))
+    struct.pack_into(">II", data, data.index(b"stsz") + 8, 1, samples)
+    return bytes(data)
+
+
 def opus_hour() -> bytes:
     """Return an hour of Opus in a small file: silence, two seconds of which are encoded, the rest is repeated."""
     page = _pages(encoded(np.zeros(2 * 48_000, np.float32), "OGG", "OPUS", 48_000))

@@ -22,14 +22,18 @@ _BLOCKS = (0xA3, 0xA1)
 _NS = 1_000_000_000
 
 
-def read_matroska_header(data: bytes) -> FilmHeader:
+def read_matroska_header(data: bytes, is_sound_enough: bool = False) -> FilmHeader:
     """Read the header of a WebM or Matroska film; blocks are counted, not read.
+
+    Args:
+        data: The file.
+        is_sound_enough: Take one without pictures, too.
 
     Raises:
         InvalidRequest: It is cut off or damaged, shows nothing, or claims more than is allowed.
     """
     try:
-        return _Matroska(data).read()
+        return _Matroska(data).read(is_sound_enough)
     except (struct.error, IndexError, OverflowError) as error:
         raise damaged() from error
 
@@ -46,7 +50,7 @@ class _Matroska:
         self.track = (0, 0)
         self.films: set[int] = set()
 
-    def read(self) -> FilmHeader:
+    def read(self, is_sound_enough: bool) -> FilmHeader:
         """Walk the elements in their order: those that are entered need no stack, however deep or unended they are."""
         at, end = 0, len(self.data)
         while at < end:
@@ -66,7 +70,7 @@ class _Matroska:
             else:
                 self._read(kind, at, size)
             at += size
-        if not self.films:
+        if not self.films and not is_sound_enough:
             raise InvalidRequest("a Matroska file without moving pictures, a film expected")
         seconds = self.duration * self.scale_ns / _NS
         check_seconds(seconds)

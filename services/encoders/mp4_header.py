@@ -35,14 +35,18 @@ class _Track:
     is_film: bool = False
 
 
-def read_mp4_header(data: bytes) -> FilmHeader:
+def read_mp4_header(data: bytes, is_sound_enough: bool = False) -> FilmHeader:
     """Read the header of an MP4 or QuickTime film.
+
+    Args:
+        data: The file.
+        is_sound_enough: Take one without pictures, too.
 
     Raises:
         InvalidRequest: It is cut off or damaged, shows nothing, or claims more than is allowed.
     """
     try:
-        return _Mp4(data).read()
+        return _Mp4(data).read(is_sound_enough)
     except (struct.error, IndexError, OverflowError) as error:
         raise damaged() from error
 
@@ -54,11 +58,11 @@ class _Mp4:
         self.samples = Counter("samples in the tables of one film", MAX_BLOCKS)
         self.frames = Counter("frames", MAX_FRAMES)
 
-    def read(self) -> FilmHeader:
+    def read(self, is_sound_enough: bool) -> FilmHeader:
         top = list(self._inside(0, len(self.data), cut_off()))
         tracks = [self._track(box) for moov in _of(top, b"moov") for box in _of(self._children(moov), b"trak")]
         films = [track for track in tracks if track.is_film]
-        if not films:
+        if not films and not is_sound_enough:
             raise InvalidRequest("an MP4 file without moving pictures, a film expected")
         for moof in _of(top, b"moof"):
             for traf in _of(self._children(moof), b"traf"):
@@ -69,7 +73,7 @@ class _Mp4:
         clocks = [box for moov in _of(top, b"moov") for box in _of(self._children(moov), b"mvhd")]
         seconds = max(map(self._seconds, clocks), default=0.0)
         check_seconds(seconds)
-        largest = max(films, key=lambda track: track.width * track.height)
+        largest = max(films, key=lambda track: track.width * track.height, default=_Track())
         return FilmHeader("mp4", "MP4", largest.width, largest.height, seconds)
 
     def _inside(self, start: int, end: int, too_long: InvalidRequest) -> Iterator[_Box]:

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.errors import InvalidRequest
+from services.encoders.matroska_header import read_matroska_header
+from services.encoders.mp4_header import read_mp4_header
 
 if TYPE_CHECKING:
     import av
@@ -42,7 +44,17 @@ _SNDFILE_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "OGG"})
 _DEMUXERS = {"FLAC": "flac", "MP3": "mp3", "MP4": "mov", "WEBM": "matroska"}
 # No codec is given a try that does not belong in these containers; nothing in a file may open another file.
 _CODECS = "aac,aac_latm,ac3,eac3,alac,flac,mp3,mp3float,opus,vorbis,pcm_s16le,pcm_s16be,pcm_s24le,pcm_f32le"
-_OPTIONS = {"codec_whitelist": _CODECS, "protocol_whitelist": "none"}
+_OPTIONS = {
+    "codec_whitelist": _CODECS,
+    "protocol_whitelist": "none",
+    "threads": "1",
+    "max_streams": "32",
+    # Bounds what the demuxer reads ahead to find out what a track is.
+    "probesize": str(2**20),
+    "analyzeduration": "1000000",
+    # Every edit of a list may name every packet again: memory for the product of both.
+    "advanced_editlist": "0",
+}
 # libsndfile's word for a length that the header leaves open.
 _UNKNOWN_SAMPLES = 2**62
 # Programs that write into a pipe state about 2 or 4 GiB, whatever comes.
@@ -61,6 +73,10 @@ def decode_sound(data: bytes) -> Samples:
     found = sniff_sound(data)
     if found == "WAV":
         _check_whole(data)
+    elif found == "MP4":
+        read_mp4_header(data, is_sound_enough=True)
+    elif found == "WEBM":
+        read_matroska_header(data, is_sound_enough=True)
     samples_T = _decode_packets(data, found) if found in {"MP3", "MP4", "WEBM"} else _decode_file(data, found)
     if not len(samples_T):
         raise InvalidRequest("0 samples, at least 1 expected")
@@ -156,6 +172,7 @@ class _Resampler:
         self._time_base = Fraction(1, rate_hz)
         self._at = 0
         self._graph = Graph()
+        self._graph.threads = 1
         steps = [
             self._graph.add_abuffer(format="flt", sample_rate=rate_hz, layout="mono", time_base=self._time_base),
             self._graph.add("aresample", _RESAMPLER),
