@@ -1,28 +1,51 @@
 """A whole system in one process, greedy, one request at a time: what trainers score with and tests compare to."""
 
-# B pictures, T tokens, D width
+# T tokens, D width
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from graph import messages as m
+from services.artifacts import Artifact
 from services.backbone.tokenizer import load_tokenizer
+from services.encoders.picture_reader import PictureReader
+from services.encoders.reader import Reader
+from services.encoders.sound_reader import SoundReader
 from services.input_projectors.models import build_projector
+from services.input_projectors.projector import InputProjector
 from services.modules.lora import add_adapter, use_adapter
 from services.playroom.cases import Case, Verdict, interval_95
+from services.playroom.media_cases import MediaCase, Medium
 from services.trainers.results import Weights, float_tensors
-from services.trainers.run import load_decoder, load_encoder
-
-if TYPE_CHECKING:
-    from PIL import Image
+from services.trainers.run import load_decoder
 
 ADAPTER = "served"
+
+
+class WayIn:
+    """One modality's encoder and projector."""
+
+    def __init__(self, encoder: Artifact, projector: Artifact) -> None:
+        self.reader: Reader[Any] = SoundReader() if encoder.type == "whisper" else PictureReader()
+        self.encoder: nn.Module = self.reader.build(encoder.config).eval()
+        self.encoder.load_state_dict(float_tensors(encoder))
+        self.projector: InputProjector = build_projector(projector.type, projector.config).eval()
+        self.projector.load_state_dict(float_tensors(projector))
+
+    def embed(self, medium: m.Media) -> Tensor:
+        """Reads, encodes and projects a medium (TD)."""
+        reading = self.reader.read(medium, 0, self.encoder)
+        outputs_TF = [self.encoder(piece[None])[0] for piece in reading.pieces]
+        features, _ = self.reader.join(reading, outputs_TF)
+        embedded: Tensor = self.projector(features[None])[0]
+        return embedded
 
 
 class Answerer:
@@ -30,10 +53,11 @@ class Answerer:
 
     def __init__(self, weights: Weights, system: str) -> None:
         slots = weights.slots(system)
-        self.encoder = load_encoder(weights.store.get(slots["see"])).eval()
-        projector = weights.store.get(slots["see_in"])
-        self.projector = build_projector(projector.type, projector.config).eval()
-        self.projector.load_state_dict(float_tensors(projector))
+        self.ways_in = {
+            modality: WayIn(weights.store.get(slots[slot]), weights.store.get(slots[f"{slot}_in"]))
+            for modality, slot in (("image", "see"), ("video", "watch"), ("audio", "hear"))
+            if f"{slot}_in" in slots
+        }
         backbone = weights.store.get(slots["think"])
         self.decoder = load_decoder(backbone)
         self.decoder.train(False)
@@ -55,25 +79,25 @@ class Answerer:
             )
             self.adapter = ADAPTER
 
-    def embed(self, messages: Sequence[dict[str, Any]], pictures: Sequence[Image.Image]) -> Tensor:
-        """Embeds a conversation with its pictures, one for each placeholder (1TD)."""
+    def embed(self, messages: Sequence[dict[str, Any]], media: Sequence[m.Media]) -> Tensor:
+        """Embeds a conversation with its media, one for each placeholder (1TD)."""
         text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
         ids = self.tokenizer(text, add_special_tokens=False).input_ids
-        seen = iter(self.projector(self.encoder(self.encoder.preprocess(pictures))) if pictures else [])
+        given = iter([self.ways_in[medium.modality].embed(medium) for medium in media])
         embedding = self.decoder.get_input_embeddings()
         pieces, run = [], []
         for token in ids:
             if token != self.media_id:
                 run.append(token)
                 continue
-            pieces += [embedding(torch.tensor(run, dtype=torch.long)), next(seen)]
+            pieces += [embedding(torch.tensor(run, dtype=torch.long)), next(given)]
             run = []
         return torch.cat([*pieces, embedding(torch.tensor(run, dtype=torch.long))]).unsqueeze(0)
 
     @torch.no_grad()
-    def answer(self, messages: Sequence[dict[str, Any]], pictures: Sequence[Image.Image]) -> str:
+    def answer(self, messages: Sequence[dict[str, Any]], media: Sequence[m.Media]) -> str:
         """Answers the last message of a conversation."""
-        embeddings = self.embed(messages, pictures)
+        embeddings = self.embed(messages, media)
         eos, ids, cache = self.generation["eos_token_id"], [], None
         with use_adapter(self.decoder, self.adapter):
             for _ in range(self.generation["max_new_tokens"]):
@@ -86,17 +110,36 @@ class Answerer:
                 embeddings = self.decoder.get_input_embeddings()(torch.tensor([[token]]))
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
-    def ask(self, case: Case) -> str:
-        """Answers a case."""
-        content = [{"type": "image"}, {"type": "text", "text": case.prompt}]
-        return self.answer([{"role": "user", "content": content}], [case.open()])
+    def ask(self, case: Case | MediaCase) -> str:
+        """Answers a case, after the turns before it."""
+        if isinstance(case, Case):
+            parts: tuple[str | Medium, ...] = (Medium("image", case.mime_type, case.picture), case.prompt)
+            turns: list[tuple[str, Sequence[str | Medium]]] = [("user", parts)]
+        else:
+            turns = []
+            for turn in case.earlier:
+                turns += [("user", turn.parts), ("assistant", (turn.answer,))]
+            turns.append(("user", case.parts))
+        messages = [{"role": role, "content": [_content(part) for part in parts]} for role, parts in turns]
+        media = [
+            m.Media(modality=part.modality, data=part.data)
+            for _, parts in turns
+            for part in parts
+            if isinstance(part, Medium)
+        ]
+        return self.answer(messages, media)
+
+
+def _content(part: str | Medium) -> dict[str, str]:
+    """One part as the chat template reads it."""
+    return {"type": "text", "text": part} if isinstance(part, str) else {"type": part.modality}
 
 
 @dataclass
 class Tally:
     """Verdicts of a run over cases."""
 
-    cases: list[Case]
+    cases: list[Case | MediaCase]
     answers: list[str]
     verdicts: list[Verdict]
 
@@ -117,7 +160,7 @@ class Tally:
         return {"n": len(hits), "right": round(self.share, 4), "interval": [round(low, 4), round(high, 4)], **by_group}
 
 
-def tally(answerer: Answerer, cases: Sequence[Case]) -> Tally:
+def tally(answerer: Answerer, cases: Sequence[Case | MediaCase]) -> Tally:
     """Asks every case and judges the answers."""
     answers = [answerer.ask(case) for case in cases]
     return Tally(list(cases), answers, [case.judge(text) for case, text in zip(cases, answers, strict=True)])

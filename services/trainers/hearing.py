@@ -35,6 +35,7 @@ from services.trainers.voices import SpokenPool, kept_pool
 
 Floats = NDArray[np.float32]
 BLANK: Final = 0
+FINAL_SENTENCES = 400
 _FADE_HZ: Final = 500.0
 
 
@@ -182,9 +183,10 @@ class HearingStage:
     @torch.no_grad()
     def score(self, final: bool) -> dict[str, float]:
         """Share of sounds that are captioned right, and of words that are wrong in speech, by wording."""
-        scores = {"sounds": self._sounds_right(400 if final else 100)}
+        count = FINAL_SENTENCES if final else 60
+        scores = {"sounds": self._sounds_right(count)}
         for kept_out, name in ((False, "words_wrong"), (True, "words_wrong_kept_out")):
-            scores[name] = self._words_wrong(400 if final else 60, kept_out)
+            scores[name] = self._words_wrong(count, kept_out)
         return scores
 
     def _spot(self, samples: Sequence[Floats]) -> list[list[str]]:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from services.playroom.cases import picture_cases
 from services.playroom.scenes import Split
-from services.trainers import grounding, vision
+from services.playroom.speech import can_speak
+from services.trainers import grounding, hearing, vision
 from services.trainers.answering import Answerer, tally
 from services.trainers.loop import Loop
 from services.trainers.recipe import read_recipe
@@ -21,23 +22,30 @@ from services.trainers.results import Weights
 from services.trainers.run import run_recipe
 from services.trainers.vision import VisionStage
 
+needs_espeak = pytest.mark.skipif(not can_speak(), reason="espeak-ng is not installed (Debian package espeak-ng)")
+GROUNDING = ("align", "instruct")
 RECIPES = Path(__file__).parents[3] / "weights" / "recipes"
 CLIP = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 DECODER = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
            "num_key_value_heads": 2}  # fmt: skip
+WHISPER = {"n_audio_state": 32, "n_audio_head": 2, "n_audio_layer": 1}
 
 
 def _tiny(name: str, folder: Path, samples: int) -> Path:
     """Writes a recipe that comes along, shrunk until it runs in seconds."""
     recipe: dict[str, Any] = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+    recipe["reads"] = {slot: name for slot, name in recipe.get("reads", {}).items() if recipe["stage"] in GROUNDING}
     recipe |= {"batch": 4, "budget": {"samples": samples}, "bf16": False}
     model = recipe["model"]
     if "clip" in model:
         model["clip"] |= CLIP
     if "decoder" in model:
         model["decoder"] |= DECODER
-    if "projector" in model:
-        model["projector"]["config"] |= {"feature_width": 32, "output_width": 32}
+    if "dims" in model:
+        model["dims"] |= WHISPER
+        recipe["options"]["sentences"] = 6
+    for projector in model.get("projectors", {}).values():
+        projector["config"] |= {"feature_width": 32, "output_width": 32}
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return path
@@ -47,15 +55,18 @@ def _tiny(name: str, folder: Path, samples: int) -> Path:
 def _few_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vision, "FINAL_SCENES", 250)
     monkeypatch.setattr(grounding, "FINAL_BATCHES", 1)
+    monkeypatch.setattr(hearing, "FINAL_SENTENCES", 2)
 
 
+@needs_espeak
 @pytest.mark.timeout(240)
 def test_all_stages_run_one_after_the_other_and_fill_the_version_sets(tmp_path: Path) -> None:
-    for name in ("vision", "language", "next-gpt-align", "next-gpt-instruct"):
+    for name in ("vision", "hearing", "language", "next-gpt-align", "next-gpt-instruct"):
         run_recipe(_tiny(name, tmp_path, 8), out=tmp_path / "weights", runs=tmp_path / "runs")
     weights = Weights(tmp_path / "weights")
     slots = weights.slots("next-gpt")
-    assert set(slots) == {"see", "think", "see_in", "think/lora"}
+    assert set(slots) == {"see", "watch", "hear", "think", "see_in", "watch_in", "hear_in", "think/lora"}
+    assert slots["watch"] == slots["see"]
     assert weights.slots("llava-1.5") == {"see": slots["see"], "think": slots["think"]}
     for version in slots.values():
         artifact = weights.store.get(version)
