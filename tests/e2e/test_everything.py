@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ from tests.fakes import tiny
 
 pytestmark = pytest.mark.cluster
 
-SYSTEM = str(Path(tiny.__file__).parent / "everything.yaml")
+SYSTEM = str(tiny.EVERYTHING)
 PICTURE_TOKENS = (tiny.CLIP_CONFIG["clip"]["image_size"] // tiny.CLIP_CONFIG["clip"]["patch_size"]) ** 2 // 4
 FILM_TOKENS = 8
 SOUND_TOKENS_A_SECOND = 10

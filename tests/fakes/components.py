@@ -11,6 +11,8 @@ from typing import Any
 
 from graph import messages as m
 from graph.catalog import load_catalog
+from graph.compile import merge_components
+from graph.plan import SystemPlan
 from services.artifacts import ArtifactStore
 from services.backbone.service import BackboneComponent
 from services.encoders.service import EncoderComponent
@@ -30,6 +32,16 @@ def make_component(store: ArtifactStore, *held: Held, **settings: Any) -> Compon
         f"{artifact.kind}-test", artifact.kind, artifact.type, store, held, TensorStore(), **settings
     )
     return factory(context)
+
+
+def components_of(store: ArtifactStore, plan: SystemPlan) -> dict[str, Component]:
+    """Build every component of a plan by its id, not started, with the versions that the plan names."""
+    return {
+        part.id: make_component(
+            store, *map(Held, part.versions), *(Held(version, adapter=True) for version in part.adapters)
+        )
+        for part in merge_components([plan])
+    }
 
 
 @asynccontextmanager

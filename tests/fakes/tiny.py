@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from torch import nn
 from graph.spec import SystemSpec
 from services.artifacts import ArtifactStore
 
+EVERYTHING = Path(__file__).parent / "everything.yaml"
+"""A system that reads text, pictures, films and sounds."""
 FEATURE_WIDTH = 32
 BACKBONE_WIDTH = 48
 CONTEXT_TOKENS = 256
@@ -152,21 +154,6 @@ def adapter(store: ArtifactStore, seed: int = 0) -> str:
         for name, tensor in adapter_tensors(model, "new").items()
     }
     return store.put(kind="adapter", type="lora", config=ADAPTER, tensors=tensors)
-
-
-@dataclass(frozen=True)
-class TinySystem:
-    """One artifact of every slot of a small system."""
-
-    see: str
-    see_in: str
-    think: str
-    lora: str
-
-
-def system(store: ArtifactStore, projector_type: str = "linear") -> TinySystem:
-    """Artifacts that fit each other."""
-    return TinySystem(clip_vision(store), projector(store, projector_type), decoder(store), adapter(store))
 
 
 def fill(store: ArtifactStore, spec: SystemSpec, seed: int = 0) -> dict[str, str]:

@@ -21,12 +21,12 @@ from graph.spec import find_system
 from graph.validate import load_system
 from services.artifacts import ArtifactStore
 from services.gateway.server import GatewayServer
-from services.runtime.component import Component, Held
+from services.runtime.component import Component
 from services.runtime.directory import Entry, Routes
 from services.runtime.server import ComponentServer
 from services.runtime.settings import RuntimeSettings
 from tests.fakes import tiny
-from tests.fakes.components import make_component
+from tests.fakes.components import components_of
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
@@ -43,15 +43,9 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
 
 def system(store: ArtifactStore) -> tuple[SystemPlan, dict[str, Component]]:
-    made = tiny.system(store)
-    versions = {"see": made.see, "see_in": made.see_in, "think": made.think, "think/lora": made.lora}
-    plan = compile_system(load_system(find_system("next-gpt")), load_profile("local"), versions)
-    held = {
-        "see": (Held(made.see),),
-        "see_in": (Held(made.see_in),),
-        "think": (Held(made.think), Held(made.lora, adapter=True)),
-    }
-    return plan, {plan.node(name).component: make_component(store, *which) for name, which in held.items()}
+    spec = load_system(find_system("llava-1.5"))
+    plan = compile_system(spec, load_profile("local"), tiny.fill(store, spec))
+    return plan, components_of(store, plan)
 
 
 @pytest.mark.parametrize("traced", [True, False])

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import io
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
@@ -19,40 +19,35 @@ from graph.executor import Executor
 from graph.messages import Finished, Media, Message, Part, Request, Sampling, TextDelta
 from graph.plan import SystemPlan
 from graph.profile import load_profile
-from graph.spec import find_system
 from graph.validate import load_system
 from services.artifacts import ArtifactStore
+from services.deploy.versions import architectures
 from services.runtime.caller import GrpcCaller
-from services.runtime.component import Component, Held
+from services.runtime.component import Component
 from services.runtime.directory import Entry, Routes
 from services.runtime.local_caller import LocalCaller
 from services.runtime.server import ComponentServer
 from services.runtime.settings import RuntimeSettings
 from services.runtime.tensors import ChannelPool
+from tests import films, sounds
 from tests.fakes import tiny
-from tests.fakes.components import make_component
+from tests.fakes.components import components_of
 
 
 class World:
     """One small system, reachable both ways."""
 
     def __init__(self, store: ArtifactStore) -> None:
-        made = tiny.system(store)
-        self.versions = {"see": made.see, "see_in": made.see_in, "think": made.think, "think/lora": made.lora}
-        spec = load_system(find_system("next-gpt"))
-        self.plan: SystemPlan = compile_system(spec, load_profile("local"), self.versions)
-        held = {
-            "see": (Held(made.see),),
-            "see_in": (Held(made.see_in),),
-            "think": (Held(made.think), Held(made.lora, adapter=True)),
-        }
-        self._held = {self.plan.node(name).component: versions for name, versions in held.items()}
+        spec = load_system(tiny.EVERYTHING)
+        self.versions = tiny.fill(store, spec)
+        shapes = architectures(store, self.versions)
+        self.plan: SystemPlan = compile_system(spec, load_profile("local"), self.versions, shapes)
         self._store = store
         self.components: dict[str, Component] = {}
 
     def build(self) -> None:
         """Make the components anew: one that was stopped stays stopped."""
-        self.components = {name: make_component(self._store, *held) for name, held in self._held.items()}
+        self.components = components_of(self._store, self.plan)
 
     @contextlib.asynccontextmanager
     async def local(self) -> AsyncIterator[Caller]:
@@ -91,8 +86,18 @@ def picture(color: str) -> Media:
     return Media("image", data=buffer.getvalue())
 
 
+def film(frames: Iterable[int]) -> Part:
+    shown = films.grays(12)
+    return Part(media=Media("video", data=films.film([shown[index] for index in frames])))
+
+
+def sound(pitch_hz: float) -> Part:
+    return Part(media=Media("audio", data=sounds.encoded(sounds.tone(0.7, pitch_hz))))
+
+
 def request(world: World, *parts: Part, max_tokens: int = 12) -> Request:
-    return Request("r1", "next-gpt", (Message("user", parts),), world.versions, Sampling(max_tokens=max_tokens, seed=5))
+    sampling = Sampling(max_tokens=max_tokens, seed=5)
+    return Request("r1", "everything", (Message("user", parts),), world.versions, sampling)
 
 
 async def ask(caller: Caller, world: World, asked: Request, time_s: float = 30.0) -> str:
@@ -116,6 +121,12 @@ async def test_the_way_to_a_component_does_not_change_the_answer(world: World) -
         request(world, Part(text="What is this?"), Part(media=picture("red"))),
         request(world, Part(media=picture("blue")), Part(text="and"), Part(media=picture("green"))),
         request(world, Part(text="No picture.")),
+        request(world, film(range(8)), Part(text="What moves?")),
+        request(world, film(range(7, -1, -1)), Part(text="What moves?")),
+        request(world, sound(440.0), Part(text="How high?")),
+        request(world, sound(880.0), Part(text="How high?")),
+        request(world, Part(media=picture("red")), film(range(3)), Part(text="and"), sound(440.0), film(range(8))),
+        request(world, film(range(8)), sound(440.0), film(range(3)), Part(text="and"), Part(media=picture("red"))),
     ]
     answers: list[list[str]] = []
     for way in (world.local, world.grpc):
