@@ -76,7 +76,7 @@ def decode_sound(data: bytes) -> tuple[Floats, int]:
 
     pieces: list[Floats] = []
     rate_hz = 0
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         if not container.streams.audio:
             raise ValueError(f"decode_sound: no sound in {len(data)} bytes of {container.format.name}")
         resampler = av.AudioResampler(format="fltp")
@@ -116,7 +116,7 @@ def decode_film(data: bytes) -> Pixels:
         return decode_gif(data)
     import av
 
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         if not container.streams.video:
             raise ValueError(f"decode_film: no film in {len(data)} bytes of {container.format.name}")
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

@@ -177,10 +177,10 @@ class _Fit:
     unexplained: float
 
 
-def _explained(seen_FHW: Floats, drawn_FHW: Floats) -> tuple[float, float]:
+def _explained(seen_FHW: NDArray[np.floating], drawn_FHW: NDArray[np.floating]) -> tuple[float, float]:
     """How much of what is seen a drawing explains with the best factor for all frames before it, and that factor."""
     overlap, size = float(np.vdot(seen_FHW, drawn_FHW)), float(np.vdot(drawn_FHW, drawn_FHW))
-    return overlap**2 / size, overlap / size
+    return (overlap**2 / size, overlap / size) if size > 0 else (0.0, 0.0)
 
 
 def _fit(ycc_FHWC: Floats, shape: str, path: list[tuple[float, float, float]]) -> _Fit:
@@ -227,8 +227,8 @@ def _redrawn(contrast_FHWC: Floats, level_C: Floats, fit: _Fit) -> float:
     cover_FHW = np.stack([cover_disc(fit.shape, *place) for place in fit.path])
     redrawn = (_through_jpeg(level_C + cover_FHW[..., None] * fit.contrast) - level_C) @ TO_YCC.T
     seen = contrast_FHWC @ TO_YCC.T
-    explained = sum(_explained(seen[..., channel], redrawn[..., channel])[0] for channel in range(3))
-    return float(np.square(seen).sum() - explained)
+    explained = [_explained(seen[..., channel], redrawn[..., channel])[0] for channel in range(3)]
+    return float(np.square(seen).sum()) - sum(explained)
 
 
 def _shape(contrast_FHWC: Floats, level_C: Floats, path_F3: NDArray[np.float64], motion: str) -> str | None:
