@@ -11,8 +11,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 
 PROGRAMS := espeak-ng sox ffmpeg imagemagick
 SYSTEMS ?= next-gpt
-SUITE ?= pictures
-EVAL_SYSTEMS ?= next-gpt llava-1.5
+SUITE ?= understanding
+EVAL_SYSTEMS ?= next-gpt
 PYTEST_ARGS ?=
 
 # `make bench hop` and `make bench NAME=hop` are the same.
