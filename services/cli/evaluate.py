@@ -15,7 +15,6 @@ from services.cli.output import Progress, print_json, table
 
 if TYPE_CHECKING:
     from anyplex import System
-    from services.evaluation.suite import SuiteSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @click.option("--deadline", "deadline_s", type=float, default=120.0, show_default=True, help="Seconds for an answer.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of runs.")
 @click.option("--fresh", is_flag=True, help="Ask everything again, even what this run has answered before.")
+@click.option("--skip-missing", is_flag=True, help="Leave out rows that need programs which are not installed.")
 @click.option("--start", is_flag=True, help="Start a cluster for it, and stop it afterwards.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @connection_options
@@ -41,16 +41,17 @@ def evaluate(
     deadline_s: float,
     out: Path | None,
     fresh: bool,
+    skip_missing: bool,
     start: bool,
     as_json: bool,
     connection: Connection,
 ) -> int:
     """Measure systems with SUITE; without one, list the suites.
 
-    Writes answers, JSON and Markdown, and goes on where a run was stopped. Exits with 10 where a row scores less
-    than its suite asks for.
+    Writes cases, answers, JSON and Markdown with pictures, and goes on where a run was stopped. Exits with 10 where
+    a figure that the suite asks for is missed.
     """
-    from services.evaluation.run import Evaluation
+    from services.evaluation.run import Evaluation, RunOptions
     from services.evaluation.runner import RunSettings
     from services.evaluation.suite import load_suite
 
@@ -64,11 +65,11 @@ def evaluate(
             connection = stack.enter_context(_started(names))
         for system in _chosen(connection, names):
             settings = RunSettings(system.name, concurrency, deadline_s)
-            evaluation = Evaluation(spec, settings, folder, limit, fresh)
-            results.append(_run(evaluation, connection, system, other, quiet=as_json))
+            evaluation = Evaluation(spec, settings, folder, RunOptions(limit, fresh, skip_missing, other))
+            results.append(_run(evaluation, connection, system, quiet=as_json))
     if as_json:
         print_json(results)
-    return Exit.SHORT if _short(spec, results) else Exit.OK
+    return Exit.SHORT if _short(results) else Exit.OK
 
 
 def _list_suites() -> int:
@@ -82,10 +83,9 @@ def _run(
     evaluation: Any,  # noqa: ANN401 - imported where it is used: it loads numpy
     connection: Connection,
     system: System,
-    other: Path | None,
     quiet: bool,
 ) -> dict[str, Any]:
-    from services.evaluation import report as reports
+    from services.evaluation import report
 
     with Progress(f"asking {system.name}") as progress:
 
@@ -93,23 +93,25 @@ def _run(
             if done % 25 == 0 or done == count:
                 progress.update(f"{system.name}: {done} of {count} asked, {right} right")
 
-        result, folder = evaluation.run(connection.async_client, system.versions, show, other)
+        result, folder = evaluation.run(connection.async_client, system.versions, show)
+    for name, programs in result["skipped"].items():
+        click.echo(f"LEFT OUT: {name}: not installed here: {programs}", err=True)
     if not quiet:
         title = f"{result['suite']}: {system.name}"
-        click.echo(table(title, reports.COLUMNS, reports.rows_table(result["rows"])))
+        click.echo(table(title, report.COLUMNS, report.rows_table(result["rows"])))
         if "comparison" in result:
-            rows = reports.comparison_table(result["comparison"]["rows"])
-            click.echo(table(f"\nagainst {result['comparison']['with']}", reports.COMPARISON_COLUMNS, rows))
+            rows = report.comparison_table(result["comparison"]["rows"])
+            click.echo(table(f"\nagainst {result['comparison']['with']}", report.COMPARISON_COLUMNS, rows))
         click.echo(f"written to {folder}\n", err=True)
     return dict(result)
 
 
-def _short(spec: SuiteSpec, results: list[dict[str, Any]]) -> bool:
-    from services.evaluation.report import short_rows
+def _short(results: list[dict[str, Any]]) -> bool:
+    from services.evaluation.report import short_checks
 
-    short = [(result["system"], name) for result in results for name in short_rows(result["rows"])]
-    for system, name in short:
-        click.echo(f"{system}: {name} scores less than the {spec.rows[name].at_least} asked for", err=True)
+    short = [f"{result['system']}: {line}" for result in results for line in short_checks(result)]
+    for line in short:
+        click.echo(line, err=True)
     return bool(short)
 
 

@@ -1,12 +1,15 @@
-"""Answers and verdicts on disk: one JSON object a line, written as they come, so that a run can go on."""
+"""Cases, answers and verdicts on disk: one JSON object a line, written as they come, so that a run can go on."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
+from anyplex import Medium
 from graph.errors import InvalidRequest
+from services.evaluation.suite import EvaluationCase
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,8 @@ class Answered:
         id: The case: row and number.
         error: Code and message where the request failed; such a case counts as not right.
         took_s: Time until the answer was complete.
+        words: Words that were expected, where words are counted.
+        words_wrong: How many of them are wrong, missing or too many.
     """
 
     id: str
@@ -31,6 +36,8 @@ class Answered:
     reason: str = ""
     error: str = ""
     took_s: float = 0.0
+    words: int = 0
+    words_wrong: int = 0
 
 
 class AnswerFile:
@@ -78,3 +85,48 @@ class AnswerFile:
 
 def _line(answer: Answered) -> str:
     return json.dumps(asdict(answer), ensure_ascii=False) + "\n"
+
+
+class CaseFile:
+    """What a run asks: for every case its turns, media by their hash.
+
+    Args:
+        path: Where they are kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, row: str, cases: list[EvaluationCase]) -> None:
+        """Keep the cases of a row, instead of those it had before."""
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["row"] != row]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.path.with_suffix(".new")
+        scratch.write_text("".join([*kept, *(_case_line(case) for case in cases)]), encoding="utf-8")
+        scratch.replace(self.path)
+
+
+def _case_line(case: EvaluationCase) -> str:
+    turns = [{"role": role, "parts": [_part(part) for part in parts]} for role, parts in case.turns]
+    fields = {
+        "id": case.id,
+        "row": case.row,
+        "group": case.group,
+        "kept_out": case.kept_out,
+        "fingerprint": case.fingerprint,
+        "turns": turns,
+        "expected": case.expected,
+    }
+    return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def _part(part: str | Medium) -> str | dict[str, object]:
+    if isinstance(part, str):
+        return part
+    return {
+        "modality": part.modality,
+        "mime_type": part.mime_type,
+        "size_bytes": part.size_bytes,
+        "sha256": sha256(part.read()).hexdigest(),
+    }

@@ -6,14 +6,21 @@ import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyplex import Medium
 from services.evaluation.answers import Answered
 from services.evaluation.suite import EvaluationCase
+from services.evaluation.thumbnails import SIDE_PX, thumbnail
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 _LABEL_PX, _BAR_PX, _ROW_PX, _NUMBER_PX = 240, 420, 30, 170
-_TILE_PX, _LINE_PX, _TEXT_PX, _COLUMNS = 128, 13, 9 * 13, 4
+_TILE_PX, _LINE_PX, _TEXT_PX, _COLUMNS, _LINE_LETTERS = 396, 13, 12 * 13, 3, 62
+_SHOWN_WRONG, _SHOWN_RIGHT = 9, 3
+_SHEET_COLORS = 128
+_INK = {True: "#228833", False: "#cc3311"}
 
 
 def scores_svg(title: str, rows: Mapping[str, Any]) -> str:
@@ -46,34 +53,60 @@ def _bar(name: str, row: Mapping[str, Any], top: int) -> list[str]:
         f'<text x="{_LABEL_PX + _BAR_PX + 10}" y="{middle + 4}">{100 * row["share"]:.1f} %  '
         f"({row['right']} of {row['count']})</text>",
     ]
-    if row["at_least"] is not None:
-        mark = x(row["at_least"])
+    bar = row["at_least"] if row["at_least"] is not None else row["at_most"]
+    if bar is not None:
+        mark = x(bar)
         lines.append(f'<line x1="{mark}" x2="{mark}" y1="{top}" y2="{top + _ROW_PX}" stroke="#cc3311"/>')
     return lines
 
 
-def wrong_sheet(cases: Sequence[EvaluationCase], answers: Mapping[str, Answered]) -> bytes | None:
-    """Return a PNG of the first wrong cases: picture, prompt, what was expected, what came; None without any."""
+def sheet(cases: Sequence[EvaluationCase], answers: Mapping[str, Answered]) -> bytes | None:
+    """Return a PNG of some cases, wrong ones first: what went in, what was expected, what came; None without any."""
     from PIL import Image, ImageDraw
 
-    wrong = [case for case in cases if not answers[case.id].right][:12]
-    if not wrong:
+    wrong = [case for case in cases if not answers[case.id].right][:_SHOWN_WRONG]
+    shown = wrong + [case for case in cases if answers[case.id].right][:_SHOWN_RIGHT]
+    if not shown:
         return None
-    cell_px = (_TILE_PX * 2, _TILE_PX + _TEXT_PX)
-    rows = (len(wrong) + _COLUMNS - 1) // _COLUMNS
-    sheet = Image.new("RGB", (cell_px[0] * min(len(wrong), _COLUMNS), cell_px[1] * rows), "white")
-    draw = ImageDraw.Draw(sheet)
-    for index, case in enumerate(wrong):
+    cell_px = (_TILE_PX, SIDE_PX + _TEXT_PX)
+    rows = (len(shown) + _COLUMNS - 1) // _COLUMNS
+    canvas = Image.new("RGB", (cell_px[0] * min(len(shown), _COLUMNS), cell_px[1] * rows), "white")
+    draw = ImageDraw.Draw(canvas)
+    for index, case in enumerate(shown):
         left, top = index % _COLUMNS * cell_px[0], index // _COLUMNS * cell_px[1]
-        shown = next((part for part in case.parts if isinstance(part, Medium)), None)
-        if shown is not None and shown.modality == "image":
-            picture = Image.open(io.BytesIO(shown.read())).convert("RGB").resize((_TILE_PX, _TILE_PX))
-            sheet.paste(picture, (left + _TILE_PX // 2, top))
-        said = answers[case.id].answer or answers[case.id].error
-        texts = (case.prompt, f"expected: {case.expected}", f"came: {said}")
-        lines = [line for text in texts for line in wrap(text.encode("ascii", "replace").decode(), 44)[:3]]
-        for number, line in enumerate(lines):
-            draw.text((left + 4, top + _TILE_PX + 2 + _LINE_PX * number), line, fill="black")
+        canvas.paste(_media_strip(case), (left + 4, top))
+        answer = answers[case.id]
+        draw.text(
+            (left + 4, top + SIDE_PX + 2), f"{'right' if answer.right else 'WRONG'}  {case.id}", fill=_INK[answer.right]
+        )
+        for number, line in enumerate(_lines(case, answer), start=1):
+            draw.text((left + 4, top + SIDE_PX + 2 + _LINE_PX * number), line, fill="black")
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG")
+    canvas.quantize(_SHEET_COLORS).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _media_strip(case: EvaluationCase) -> Picture:
+    """Return the media of a case side by side, in the order in which they are handed in."""
+    from PIL import Image
+
+    pictures = [thumbnail(part) for _, parts in case.turns for part in parts if isinstance(part, Medium)]
+    strip = Image.new("RGB", (max(1, sum(picture.width + 4 for picture in pictures)), SIDE_PX), "white")
+    left = 0
+    for picture in pictures:
+        strip.paste(picture, (left, 0))
+        left += picture.width + 4
+    if strip.width > _TILE_PX - 8:
+        strip = strip.resize((_TILE_PX - 8, SIDE_PX * (_TILE_PX - 8) // strip.width))
+    return strip
+
+
+def _lines(case: EvaluationCase, answer: Answered) -> list[str]:
+    """Return the words of a case: its turns, what was expected and what came."""
+    texts = []
+    for role, parts in case.turns[:-1]:
+        words = " ".join(part for part in parts if isinstance(part, str))
+        texts.append(f"{'<' if role == 'assistant' else '>'} {words}")
+    texts += [f"> {case.prompt}", f"expected: {case.expected}", f"came: {answer.answer or answer.error}"]
+    # the font that comes with Pillow has no other letters
+    return [line for text in texts for line in wrap(text.encode("ascii", "replace").decode(), _LINE_LETTERS)[:3]]

@@ -1,78 +1,17 @@
-"""Scores of a run: shares with intervals, by row, wording and group; and two runs against each other."""
+"""A run as tables and as a Markdown page: what was asked and is so, scores, comparisons, and cases with pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from services.evaluation.answers import Answered
-from services.evaluation.statistics import mcnemar, median, wilson_95
-from services.evaluation.suite import SuiteSpec
+from services.evaluation.scores import interval, percent, points
 
-
-def score(answers: Iterable[Answered]) -> dict[str, Any]:
-    """Return the score of some answers."""
-    items = list(answers)
-    right = sum(item.right for item in items)
-    low, high = wilson_95(right, len(items))
-    return {
-        "count": len(items),
-        "right": right,
-        "share": round(right / len(items), 4) if items else 0.0,
-        "interval_95": [round(low, 4), round(high, 4)],
-        "errors": sum(bool(item.error) for item in items),
-        "took_p50_s": round(median([item.took_s for item in items]), 4),
-    }
-
-
-def summarize(suite: SuiteSpec, answers: Mapping[str, Answered]) -> dict[str, Any]:
-    """Return the scores of a suite by row; within a row by wording and by what is asked about."""
-    rows: dict[str, Any] = {}
-    for name, spec in suite.rows.items():
-        mine = [answer for answer in answers.values() if answer.row == name]
-        if not mine:
-            continue
-        rows[name] = {
-            **score(mine),
-            "at_least": spec.at_least,
-            "wordings": {
-                "trained": score(answer for answer in mine if not answer.kept_out),
-                "kept_out": score(answer for answer in mine if answer.kept_out),
-            },
-            "groups": {
-                group: score(answer for answer in mine if answer.group == group)
-                for group in sorted({answer.group for answer in mine})
-            },
-        }
-    return rows
-
-
-def short_rows(rows: Mapping[str, Any]) -> list[str]:
-    """Return the rows that score less than their suite asks for."""
-    return [name for name, row in rows.items() if row["at_least"] is not None and row["share"] < row["at_least"]]
-
-
-def compare(first: Mapping[str, Answered], second: Mapping[str, Answered]) -> dict[str, Any]:
-    """Return how two runs differ, row by row, over the cases that both were asked."""
-    pairs = [
-        (answer, second[id_])
-        for id_, answer in first.items()
-        if id_ in second and second[id_].fingerprint == answer.fingerprint
-    ]
-    rows: dict[str, Any] = {}
-    for name in dict.fromkeys(answer.row for answer, _ in pairs):
-        mine = [(one.right, other.right) for one, other in pairs if one.row == name]
-        only_first = sum(one and not other for one, other in mine)
-        only_second = sum(other and not one for one, other in mine)
-        rows[name] = {
-            "count": len(mine),
-            "both_right": sum(one and other for one, other in mine),
-            "only_this": only_first,
-            "only_other": only_second,
-            "both_wrong": sum(not one and not other for one, other in mine),
-            "p": mcnemar(only_first, only_second),
-        }
-    return rows
+COLUMNS = ("row", "right", "of", "share", "95 %", "kept-out wordings", "asked", "errors", "p50 ms")
+COMPARISON_COLUMNS = (
+    "row", "cases", "both right", "gained", "lost", "both wrong", "difference", "95 %", "p (McNemar)",
+)  # fmt: skip
+_SPLITS = ("test", "compositional")
 
 
 def rows_table(rows: Mapping[str, Any]) -> list[tuple[object, ...]]:
@@ -82,18 +21,15 @@ def rows_table(rows: Mapping[str, Any]) -> list[tuple[object, ...]]:
             name,
             row["right"],
             row["count"],
-            percent(row["share"]),
+            _share(row),
             interval(row),
             percent(row["wordings"]["kept_out"]["share"]) if row["wordings"]["kept_out"]["count"] else "-",
-            percent(row["at_least"]) if row["at_least"] is not None else "-",
+            _asked(row) or "-",
             row["errors"],
             f"{row['took_p50_s'] * 1000:.0f}",
         )
         for name, row in rows.items()
     ]
-
-
-COLUMNS = ("row", "right", "of", "share", "95 %", "kept-out wordings", "at least", "errors", "p50 ms")
 
 
 def comparison_table(rows: Mapping[str, Any]) -> list[tuple[object, ...]]:
@@ -103,52 +39,131 @@ def comparison_table(rows: Mapping[str, Any]) -> list[tuple[object, ...]]:
             name,
             row["count"],
             row["both_right"],
-            row["only_this"],
-            row["only_other"],
+            row["gained"],
+            row["lost"],
             row["both_wrong"],
+            points(row["difference"]),
+            interval(row),
             f"{row['p']:.3g}",
         )
         for name, row in rows.items()
     ]
 
 
-COMPARISON_COLUMNS = ("row", "cases", "both right", "only this", "only other", "both wrong", "p (McNemar)")
-
-
-def percent(share: float) -> str:
-    """Return a share for people."""
-    return f"{100 * share:.1f} %"
-
-
-def interval(row: Mapping[str, Any]) -> str:
-    """Return an interval for people."""
-    low, high = row["interval_95"]
-    return f"{100 * low:.1f} – {100 * high:.1f}"
+def short_checks(result: Mapping[str, Any]) -> list[str]:
+    """Return everything that is asked and is not so, as sentences."""
+    return [
+        f"{item['row']}: {item['what']} {_value(item)}, asked: {item['asked']}"
+        for item in result["checks"]
+        if not item["passed"]
+    ]
 
 
 def markdown(result: Mapping[str, Any]) -> str:
     """Return a run as a Markdown page."""
+    rows = result["rows"]
+    limited = f", at most {result['limit']} cases a row" if result.get("limit") else ""
     lines = [
         f"# {result['suite']}: {result['system']}",
         "",
-        f"{result['asked_at']}, {result['took_s']:.0f} s, {result['concurrency']} at a time. Versions: "
+        f"{result['asked_at']}, {result['took_s']:.0f} s, {result['concurrency']} at a time{limited}. Versions: "
         + ", ".join(f"{slot} `{version}`" for slot, version in sorted(result["versions"].items())),
-        "",
-        *_markdown_table(COLUMNS, rows_table(result["rows"])),
-        "",
-        "By what is asked about:",
-        "",
-        *_markdown_table(("row", "about", "right", "of", "share", "95 %"), _group_rows(result["rows"])),
     ]
-    if result.get("comparison"):
-        lines += ["", f"Against {result['comparison']['with']}:", ""]
-        lines += _markdown_table(COMPARISON_COLUMNS, comparison_table(result["comparison"]["rows"]))
-    lines += ["", "![scores](scores.svg)"]
-    wrong = result.get("wrong", [])
-    if wrong:
-        lines += ["", "Some that were wrong:", "", "![wrong](wrong.png)", ""]
-        lines += _markdown_table(("case", "prompt", "expected", "answer"), wrong)
+    for name, programs in result.get("skipped", {}).items():
+        lines += ["", f"**{name} was left out: not installed here: {programs}.**"]
+    lines += ["", *overview(result), "", *_verdict(result), "", "![scores](scores.svg)"]
+    lines += ["", "## Rows", "", *_markdown_table(COLUMNS, rows_table(rows)), "", "By what is asked about:", ""]
+    lines += _markdown_table(("row", "about", "right", "of", "share", "95 %"), _group_rows(rows))
+    lines += _comparison(result.get("comparison"))
+    for name, row in result.get("cases", {}).items():
+        lines += _row_cases(name, rows[name], row)
     return "\n".join(lines) + "\n"
+
+
+def overview(result: Mapping[str, Any]) -> list[str]:
+    """Return the table that people look at first: a line a title, a column a split, as Markdown."""
+    rows, against = result["rows"], result.get("baseline", {}).get("rows", {})
+    splits = [split for split in _SPLITS if any(row["split"] == split for row in rows.values())]
+    columns = ["", *splits, "kept-out wordings, points lower"]
+    if against:
+        columns.append(f"points lower than {result['baseline']['suite']}")
+    lines = []
+    for title in dict.fromkeys(row["title"] or name for name, row in rows.items()):
+        mine = {row["split"]: (name, row) for name, row in rows.items() if (row["title"] or name) == title}
+        cells = [_cell(mine[split][1]) if split in mine else "–" for split in splits]
+        cells.append("; ".join(_lower(row["wordings"]["lower"]) for _, row in mine.values()))
+        if against:
+            cells.append("; ".join(_lower(against.get(name)) for name, _ in mine.values()))
+        lines.append((title, *cells))
+    return _markdown_table(columns, lines)
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    asked = _asked(row)
+    met = "" if not asked else " ✓" if _is_met(row) else " ✗"
+    aim = f"aim {percent(row['aim'])}" if row["aim"] is not None else ""
+    wanted = ", ".join(text for text in (asked, aim) if text)
+    return f"{percent(row['share'])} ({interval(row)}){met}" + (f", {wanted}" if wanted else "")
+
+
+def _is_met(row: Mapping[str, Any]) -> bool:
+    above = row["at_least"] is None or row["share"] >= row["at_least"]
+    return above and (row["at_most"] is None or row["share"] <= row["at_most"])
+
+
+def _lower(worse: Mapping[str, Any] | None) -> str:
+    return f"{100 * worse['share']:.1f} ({interval(worse)})" if worse else "–"
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    return percent(row["share"]) + (" of words wrong" if row["measure"] == "words_wrong" else "")
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    if row["at_least"] is not None:
+        return f"≥ {percent(row['at_least'])}"
+    return f"≤ {percent(row['at_most'])}" if row["at_most"] is not None else ""
+
+
+def _value(item: Mapping[str, Any]) -> str:
+    value = item["value"]
+    if value is None:
+        return "is not known"
+    return percent(value) if item["what"] in ("share", "words wrong") else f"{points(value)} lower"
+
+
+def _verdict(result: Mapping[str, Any]) -> list[str]:
+    short = short_checks(result)
+    if not result["checks"]:
+        return ["Nothing is asked of these scores."]
+    if not short:
+        return [f"All {len(result['checks'])} figures that are asked for are reached."]
+    return [f"**{len(short)} of {len(result['checks'])} figures that are asked for are missed:**", ""] + [
+        f"- {line}" for line in short
+    ]
+
+
+def _comparison(comparison: Mapping[str, Any] | None) -> list[str]:
+    if not comparison:
+        return []
+    lines = ["", f"## Against {comparison['with']}", ""]
+    lines += _markdown_table(COMPARISON_COLUMNS, comparison_table(comparison["rows"]))
+    for name, row in comparison["rows"].items():
+        for what in ("lost", "gained"):
+            if row[f"{what}_cases"]:
+                more = " …" if row[what] > len(row[f"{what}_cases"]) else ""
+                lines += ["", f"{name}, {what}: " + ", ".join(f"`{id_}`" for id_ in row[f"{what}_cases"]) + more]
+    return lines
+
+
+def _row_cases(name: str, row: Mapping[str, Any], cases: Mapping[str, Any]) -> list[str]:
+    wrong = row["count"] - row["right"]
+    lines = ["", f"## {name}: {wrong} of {row['count']} wrong", ""]
+    if cases["sheet"]:
+        lines += [f"![{name}: failures first, then some that are right]({cases['sheet']})", ""]
+    if cases["wrong"]:
+        lines += _markdown_table(("case", "asked", "expected", "came"), cases["wrong"])
+    return lines
 
 
 def _group_rows(rows: Mapping[str, Any]) -> list[tuple[object, ...]]:
@@ -162,4 +177,8 @@ def _group_rows(rows: Mapping[str, Any]) -> list[tuple[object, ...]]:
 def _markdown_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
     head = list(columns)
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return lines + ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows]
+
+
+def _escaped(cell: object) -> str:
+    return " ".join(str(cell).split()).replace("|", "\\|")

@@ -5,26 +5,45 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from anyplex import AsyncClient
-from graph.errors import NotFound
-from services.evaluation import pictures
-from services.evaluation import report as reports
-from services.evaluation.answers import Answered, AnswerFile
+from graph.errors import FailedPrecondition, NotFound
+from services.evaluation import pictures, report, scores
+from services.evaluation.answers import Answered, AnswerFile, CaseFile
 from services.evaluation.runner import RunSettings, ask_all
-from services.evaluation.suite import EvaluationCase, SuiteSpec, draw_cases
+from services.evaluation.sources import check_row, draw_cases, missing_programs
+from services.evaluation.suite import EvaluationCase, RowSpec, SuiteSpec
 
 ANSWERS = "answers.jsonl"
+CASES = "cases.jsonl"
 RESULT = "result.json"
 REPORT = "report.md"
 SCORES = "scores.svg"
-WRONG = "wrong.png"
-_SHOWN_WRONG = 12
+_LISTED_WRONG = 20
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What may be said about a run besides its suite.
+
+    Attributes:
+        limit: Most cases of a row; None for all.
+        fresh: Ask everything again.
+        skip_missing: Leave out rows whose cases need programs that are not installed, instead of failing.
+        other: Folder of a run to compare with.
+    """
+
+    limit: int | None = None
+    fresh: bool = False
+    skip_missing: bool = False
+    other: Path | None = None
 
 
 class Evaluation:
@@ -36,68 +55,82 @@ class Evaluation:
         suite: What to ask.
         settings: How.
         folder: Where the folders of runs are.
-        limit: Most cases of a row; None for all.
-        fresh: Ask everything again.
+        options: Everything else.
     """
 
     def __init__(
-        self, suite: SuiteSpec, settings: RunSettings, folder: Path, limit: int | None = None, fresh: bool = False
+        self, suite: SuiteSpec, settings: RunSettings, folder: Path, options: RunOptions | None = None
     ) -> None:
         self.suite = suite
         self.settings = settings
-        self.limit = limit
+        self.options = options or RunOptions()
         self._folder = folder
-        self._fresh = fresh
 
     def run(
         self,
         make_client: Callable[[], AsyncClient],
         versions: Mapping[str, str],
         progress: Callable[[int, int, int], None],
-        other: Path | None = None,
     ) -> tuple[dict[str, Any], Path]:
-        """Ask, judge, write answers, JSON and Markdown; return the result and its folder.
+        """Ask, judge, write cases, answers, JSON and Markdown; return the result and its folder.
 
         Args:
             make_client: Opens a connection.
             versions: Versions that answer; part of the run's name.
             progress: Told done, right and all, after each answer.
-            other: Folder of a run to compare with.
 
         Raises:
             AnyplexError: The gateway cannot be reached, or the suite is wrong.
+            FailedPrecondition: A program that cases are made with is not installed.
         """
+        other = self.options.other
         compared = _read_other(other) if other is not None else None
-        cases = [case for name, row in self.suite.rows.items() for case in draw_cases(name, row, self.limit)]
-        folder = self._folder / f"{self.suite.suite}-{self.settings.system}-{_digest(versions)}"
-        file = AnswerFile(folder / ANSWERS)
-        if self._fresh:
-            file.rewrite([])
+        skipped = self._skipped()
+        folder = self._run_folder(self.suite.suite, versions)
+        if self.options.fresh:
+            AnswerFile(folder / ANSWERS).rewrite([])
         started = time.monotonic()
-        answers = asyncio.run(self._ask(make_client, cases, file, progress))
+        asking = _Asking(self, folder, [name for name in self.suite.rows if name not in skipped], progress)
+        answers = asyncio.run(asking.ask(make_client))
         result = self._result(answers, versions, time.monotonic() - started)
+        result |= {"skipped": skipped, "cases": asking.shown}
+        against = self._baseline_rows(versions, result["rows"])
+        if self.suite.baseline is not None:
+            result["baseline"] = {"suite": self.suite.baseline.suite, "rows": against}
+        result["checks"] = scores.check(self.suite, result["rows"], against)
         if other is not None and compared is not None:
-            result["comparison"] = {"with": other.name, "rows": reports.compare(answers, compared)}
+            result["comparison"] = {"with": other.name, "rows": scores.compare(answers, compared)}
         (folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / REPORT).write_text(reports.markdown(result), encoding="utf-8")
-        _draw(folder, result, cases, answers)
+        (folder / REPORT).write_text(report.markdown(result), encoding="utf-8")
+        title = f"{result['suite']}: {result['system']}"
+        (folder / SCORES).write_text(pictures.scores_svg(title, result["rows"]), encoding="utf-8")
         return result, folder
 
-    async def _ask(
-        self,
-        make_client: Callable[[], AsyncClient],
-        cases: list[EvaluationCase],
-        file: AnswerFile,
-        progress: Callable[[int, int, int], None],
-    ) -> dict[str, Answered]:
-        async with make_client() as client:
-            try:
-                return await ask_all(client, cases, self.suite.sampling, self.settings, file, progress)
-            except ExceptionGroup as group:
-                raise _first(group) from None
+    def _skipped(self) -> dict[str, str]:
+        """Return the rows that cannot be asked here, with what they lack."""
+        missing: dict[str, str] = {}
+        for name, row in self.suite.rows.items():
+            check_row(name, row)
+            if lacking := missing_programs(row):
+                missing[name] = ", ".join(lacking)
+        if missing and not self.options.skip_missing:
+            listed = "; ".join(f"{name} needs {programs}" for name, programs in missing.items())
+            raise FailedPrecondition(f"suite {self.suite.suite}: {listed}; install them, or leave these rows out")
+        if len(missing) == len(self.suite.rows):
+            raise FailedPrecondition(f"suite {self.suite.suite}: every row needs programs that are not installed")
+        return missing
+
+    def _run_folder(self, suite: str, versions: Mapping[str, str]) -> Path:
+        return self._folder / f"{suite}-{self.settings.system}-{_digest(versions)}"
+
+    def _baseline_rows(self, versions: Mapping[str, str], rows: Mapping[str, Any]) -> dict[str, Any]:
+        if self.suite.baseline is None:
+            return {}
+        path = self._run_folder(self.suite.baseline.suite, versions) / RESULT
+        there = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+        return scores.held_against(self.suite, rows, there)
 
     def _result(self, answers: Mapping[str, Answered], versions: Mapping[str, str], took_s: float) -> dict[str, Any]:
-        wrong = [answer for answer in answers.values() if not answer.right][:_SHOWN_WRONG]
         return {
             "suite": self.suite.suite,
             "system": self.settings.system,
@@ -105,23 +138,86 @@ class Evaluation:
             "asked_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "took_s": round(took_s, 1),
             "concurrency": self.settings.concurrency,
-            "limit": self.limit,
-            "rows": reports.summarize(self.suite, answers),
-            "wrong": [[item.id, item.prompt, item.expected, item.answer or item.error] for item in wrong],
+            "limit": self.options.limit,
+            "rows": scores.summarize(self.suite, answers),
         }
 
 
-def _draw(
-    folder: Path, result: Mapping[str, Any], cases: Sequence[EvaluationCase], answers: Mapping[str, Answered]
-) -> None:
-    """Write the pictures of a run."""
-    title = f"{result['suite']}: {result['system']}"
-    (folder / SCORES).write_text(pictures.scores_svg(title, result["rows"]), encoding="utf-8")
-    sheet = pictures.wrong_sheet(cases, answers)
-    if sheet is None:
-        (folder / WRONG).unlink(missing_ok=True)
-    else:
-        (folder / WRONG).write_bytes(sheet)
+class _Asking:
+    """Asks row by row; while one row is asked, the cases of the next are made.
+
+    Attributes:
+        shown: For every row its sheet of pictures, and what was wrong.
+    """
+
+    def __init__(
+        self, evaluation: Evaluation, folder: Path, names: list[str], progress: Callable[[int, int, int], None]
+    ) -> None:
+        self.shown: dict[str, Any] = {}
+        self._evaluation = evaluation
+        self._folder = folder
+        self._names = names
+        self._progress = progress
+        self._answers: dict[str, Answered] = {}
+        self._stopping = threading.Event()
+
+    async def ask(self, make_client: Callable[[], AsyncClient]) -> dict[str, Answered]:
+        async with make_client() as client:
+            try:
+                await self._ask_rows(client)
+            except ExceptionGroup as group:
+                raise _first(group) from None
+            finally:
+                self._stopping.set()
+        return self._answers
+
+    async def _ask_rows(self, client: AsyncClient) -> None:
+        suite, settings = self._evaluation.suite, self._evaluation.settings
+        file, case_file = AnswerFile(self._folder / ANSWERS), CaseFile(self._folder / CASES)
+        drawing = self._start_drawing(0)
+        try:
+            for index, name in enumerate(self._names):
+                cases = await drawing
+                if index + 1 < len(self._names):
+                    drawing = self._start_drawing(index + 1)
+                case_file.write(name, cases)
+                answers = await ask_all(client, cases, suite.sampling, settings, file, self._report)
+                self._answers |= answers
+                self.shown[name] = await asyncio.to_thread(_show, self._folder, name, cases, answers)
+        finally:
+            drawing.cancel()
+
+    def _start_drawing(self, index: int) -> asyncio.Task[list[EvaluationCase]]:
+        name = self._names[index]
+        return asyncio.create_task(asyncio.to_thread(self._draw, name, self._evaluation.suite.rows[name]))
+
+    def _draw(self, name: str, row: RowSpec) -> list[EvaluationCase]:
+        cases: list[EvaluationCase] = []
+        for case in draw_cases(name, row, self._evaluation.options.limit):
+            if self._stopping.is_set():
+                break
+            cases.append(case)
+        return cases
+
+    def _report(self, done: int, right: int, count: int) -> None:
+        limit = self._evaluation.options.limit
+        counts = [self._evaluation.suite.rows[name].count for name in self._names]
+        before = sum(item.right for item in self._answers.values())
+        total = sum(min(count, limit) if limit else count for count in counts)
+        self._progress(len(self._answers) + done, before + right, total)
+
+
+def _show(folder: Path, name: str, cases: list[EvaluationCase], answers: Mapping[str, Answered]) -> dict[str, Any]:
+    """Draw the sheet of a row, and list what was wrong."""
+    path = folder / f"{name.replace('/', '-')}.png"
+    drawn = pictures.sheet(cases, answers)
+    if drawn is not None:
+        path.write_bytes(drawn)
+    wrong = [answers[case.id] for case in cases if not answers[case.id].right][:_LISTED_WRONG]
+    return {
+        "sheet": path.name if drawn is not None else "",
+        "wrong": [[item.id, item.prompt, item.expected, item.answer or item.error] for item in wrong],
+    }
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -81,9 +81,12 @@ async def ask_all(
 async def _ask(client: AsyncClient, case: EvaluationCase, sampling: SamplingSpec, settings: RunSettings) -> Answered:
     started = time.monotonic()
     answer, error, right, reason = "", "", False, ""
+    words = len(case.expected.split()) if case.words_wrong is not None else 0
+    words_wrong = words
     try:
         reply = await client.generate(
             case.parts,
+            history=case.history,
             system=settings.system,
             seed=case.number,
             max_tokens=sampling.max_tokens,
@@ -94,6 +97,7 @@ async def _ask(client: AsyncClient, case: EvaluationCase, sampling: SamplingSpec
         answer = reply.text
         verdict = case.judge(answer)
         right, reason = verdict.right, verdict.reason
+        words_wrong = case.words_wrong(answer) if case.words_wrong is not None else 0
     except _HOPELESS:
         raise
     except AnyplexError as failure:
@@ -111,4 +115,6 @@ async def _ask(client: AsyncClient, case: EvaluationCase, sampling: SamplingSpec
         reason=reason,
         error=error,
         took_s=round(time.monotonic() - started, 4),
+        words=words,
+        words_wrong=words_wrong,
     )

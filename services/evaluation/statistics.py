@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 _Z_95 = 1.959964
 
 
-def wilson_95(right: int, count: int) -> tuple[float, float]:
+def wilson_95(right: float, count: float) -> tuple[float, float]:
     """Return the 95 % interval of a share.
 
     Source: Wilson 1927, JASA 22(158).
@@ -18,6 +19,45 @@ def wilson_95(right: int, count: int) -> tuple[float, float]:
     center = (share + square / (2 * count)) / (1 + square / count)
     half = _Z_95 / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
     return (max(0.0, center - half), min(1.0, center + half))
+
+
+def rate_95(wrong: Sequence[int], words: Sequence[int]) -> tuple[float, float]:
+    """Return the 95 % interval of a share of wrong words, given wrong words and words of each sentence.
+
+    Wrong words come together, so a word is worth less than a draw of its own: Wilson's interval is taken at the
+    number of independent draws that would have the variance of the ratio over sentences.
+    """
+    total, count = sum(words), len(words)
+    if count < 2 or total == 0:
+        return (0.0, 1.0)
+    share = min(1.0, sum(wrong) / total)
+    squares = sum((w - share * n) ** 2 for w, n in zip(wrong, words, strict=True))
+    variance = squares * count / (count - 1) / total**2
+    draws = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else float(count)
+    return wilson_95(share * draws, draws)
+
+
+def difference_95(
+    first: float, first_95: tuple[float, float], second: float, second_95: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the 95 % interval of the first share less the second, from their own intervals.
+
+    Source: Newcombe 1998, Statistics in Medicine 17(8), method 10.
+    """
+    low = math.hypot(first - first_95[0], second_95[1] - second)
+    high = math.hypot(first_95[1] - first, second - second_95[0])
+    return (first - second - low, first - second + high)
+
+
+def paired_difference_95(gained: int, lost: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two shares over the same cases."""
+    if count == 0:
+        return (-1.0, 1.0)
+    difference = (gained - lost) / count
+    # one more of each kind: without it nothing gained and nothing lost would leave no doubt at all
+    spread = gained + lost + 2 - (gained - lost) ** 2 / count
+    half = _Z_95 * math.sqrt(max(0.0, spread)) / count
+    return (difference - half, difference + half)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

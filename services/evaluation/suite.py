@@ -1,34 +1,67 @@
-"""Suites: files that say which cases to ask and how."""
+"""Suites: files that say which cases to ask, how, and what is asked of the scores."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from anyplex import Image, Medium
+from anyplex import Medium, Message
 from graph.errors import NotFound, SpecError
 from graph.problems import did_you_mean
 
 SUITES_DIR = Path(__file__).parent / "suites"
+Measure = Literal["right", "words_wrong"]
 
 
 class RowSpec(BaseModel):
-    """One row of a suite: a set of cases that is scored on its own."""
+    """One row of a suite: a set of cases that is scored on its own.
+
+    Attributes:
+        title: Line of the table of scores; rows of one title stand beside each other, by split.
+        measure: What its share is of: cases that are ``right``, or words that are wrong (``words_wrong``).
+        at_least: Least share of right cases.
+        at_most: Greatest share of wrong words.
+        aim: What is hoped for, and not asked.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    title: str = ""
     source: str
     split: str
     kind: str
     count: int = Field(ge=1, le=100_000)
     seed: int = Field(default=0, ge=0)
+    measure: Measure = "right"
     at_least: float | None = Field(default=None, ge=0.0, le=1.0)
+    at_most: float | None = Field(default=None, ge=0.0, le=1.0)
+    aim: float | None = Field(default=None, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _check_bar(self) -> Self:
+        wrong = "at_most" if self.measure == "right" else "at_least"
+        if getattr(self, wrong) is not None:
+            raise ValueError(f"{wrong}: does not go with the measure {self.measure!r}")
+        return self
+
+
+class BaselineSpec(BaseModel):
+    """Another suite whose rows of the same names are held against this one's.
+
+    Attributes:
+        suite: Its name; its run of the same system and versions has to be there.
+        at_most_lower: How much worse a row may score here than there.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    suite: str
+    at_most_lower: float = Field(ge=0.0, le=1.0)
 
 
 class SamplingSpec(BaseModel):
@@ -41,13 +74,20 @@ class SamplingSpec(BaseModel):
 
 
 class SuiteSpec(BaseModel):
-    """A suite, as written."""
+    """A suite, as written.
+
+    Attributes:
+        kept_out_at_most_lower: How much worse a row may score in wordings that were kept out of training.
+        baseline: A suite to hold this one against.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     suite: str
     summary: str = ""
     sampling: SamplingSpec = SamplingSpec()
+    kept_out_at_most_lower: float | None = Field(default=None, ge=0.0, le=1.0)
+    baseline: BaselineSpec | None = None
     rows: dict[str, RowSpec] = Field(min_length=1)
 
 
@@ -74,8 +114,11 @@ class EvaluationCase:
         number: Its number in the row.
         group: What it is about, for scores by group ("color").
         kept_out: Whether its wording was kept out of training.
+        prompt: What is asked, in words; speech in quotes.
         fingerprint: Hash of everything that is asked; runs are compared where it is equal.
         judge: Says whether an answer is right.
+        history: Turns before this one.
+        words_wrong: Counts the wrong words of an answer; None where words are not counted.
     """
 
     row: str
@@ -87,11 +130,24 @@ class EvaluationCase:
     expected: str
     fingerprint: str
     judge: Callable[[str], Judged]
+    history: Sequence[Message] = ()
+    words_wrong: Callable[[str], int] | None = None
 
     @property
     def id(self) -> str:
         """Its name in files."""
         return f"{self.row}/{self.number}"
+
+    @property
+    def turns(self) -> list[tuple[str, list[str | Medium]]]:
+        """Who says what, earlier turns first."""
+        earlier = [(message.role, _as_list(message.parts)) for message in self.history]
+        return [*earlier, ("user", list(self.parts))]
+
+
+def _as_list(parts: object) -> list[str | Medium]:
+    several = parts if isinstance(parts, (list, tuple)) else [parts]
+    return [part for part in several if isinstance(part, (str, Medium))]
 
 
 def suite_files(directory: Path = SUITES_DIR) -> dict[str, Path]:
@@ -117,44 +173,3 @@ def load_suite(name: str) -> SuiteSpec:
     except ValidationError as error:
         problems = [f"{path}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise SpecError(f"{len(problems)} problems", str(path), problems=problems) from error
-
-
-def draw_cases(name: str, row: RowSpec, limit: int | None = None) -> list[EvaluationCase]:
-    """Draw the cases of a row; a limit takes the first ones, so that they stay the same cases.
-
-    Raises:
-        SpecError: The row names a source, split or kind that there is not.
-    """
-    if row.source not in _SOURCES:
-        raise SpecError(f"source {row.source!r} ({did_you_mean(row.source, _SOURCES)})", f"row {name}")
-    return _SOURCES[row.source](name, row)[:limit]
-
-
-def _pictures(name: str, row: RowSpec) -> list[EvaluationCase]:
-    from services.playroom.cases import picture_cases
-    from services.playroom.questions import KINDS
-    from services.playroom.scenes import Split
-
-    splits: Sequence[str] = [split.value for split in Split]
-    if row.split not in splits:
-        raise SpecError(f"split {row.split!r} ({did_you_mean(row.split, splits)})", f"row {name}")
-    kinds = ("caption", "question", *KINDS)
-    if row.kind not in kinds:
-        raise SpecError(f"kind {row.kind!r} ({did_you_mean(row.kind, kinds)})", f"row {name}")
-    return [
-        EvaluationCase(
-            row=name,
-            number=number,
-            group=case.kind,
-            kept_out=case.kept_out,
-            parts=[Image(case.picture, mime_type=case.mime_type), case.prompt],
-            prompt=case.prompt,
-            expected=case.expected,
-            fingerprint=sha256(case.picture + case.prompt.encode()).hexdigest()[:16],
-            judge=case.judge,
-        )
-        for number, case in enumerate(picture_cases(Split(row.split), row.kind, row.count, row.seed))
-    ]
-
-
-_SOURCES: dict[str, Callable[[str, RowSpec], list[EvaluationCase]]] = {"pictures": _pictures}

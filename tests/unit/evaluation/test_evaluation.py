@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from anyplex import AsyncClient, Unavailable
-from anyplex.v1 import gateway_pb2
-from graph.errors import InvalidRequest, NotFound, SpecError
+from graph.errors import InvalidRequest, NotFound
 from services.evaluation.answers import Answered, AnswerFile
-from services.evaluation.report import compare
-from services.evaluation.run import Evaluation
+from services.evaluation.run import Evaluation, RunOptions
 from services.evaluation.runner import RunSettings
-from services.evaluation.statistics import mcnemar, median, wilson_95
-from services.evaluation.suite import SuiteSpec, draw_cases, load_suite, suite_files
+from services.evaluation.scores import compare
+from services.evaluation.sources import draw_cases
+from services.evaluation.suite import SuiteSpec
 from tests.fakes import gateway as fake
 from tests.fakes.gateway import FakeGateway
+from tests.unit.evaluation.oracle import Oracle
 
 SUITE = SuiteSpec.model_validate(
     {
@@ -34,40 +35,19 @@ SUITE = SuiteSpec.model_validate(
 )  # fmt: skip
 
 
-class Oracle:
-    """Answers every case right, except those whose number is in ``wrong``."""
-
-    def __init__(self, wrong: set[int]) -> None:
-        cases = [case for name, row in SUITE.rows.items() for case in draw_cases(name, row)]
-        self.expected = {
-            (case.parts[0].read(), case.prompt): case.expected if case.number not in wrong else "mauve"  # type: ignore[index,union-attr]
-            for case in cases
-        }
-        self.asked = 0
-
-    async def __call__(
-        self, request: gateway_pb2.GenerateRequest, context: fake.Context
-    ) -> AsyncIterator[gateway_pb2.Event]:
-        self.asked += 1
-        picture, prompt = request.messages[0].parts
-        yield fake.accepted(request)
-        yield fake.text(self.expected[picture.media.inline, prompt.text])
-        yield fake.finished()
-
-
 @pytest.fixture
 def gateway() -> Iterator[FakeGateway]:
     with FakeGateway() as made:
         yield made
 
 
-def _run(gateway: FakeGateway, folder: Path, wrong: set[int], versions: str = "v1", other: Path | None = None):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    oracle = Oracle(wrong)
+def _run(
+    gateway: FakeGateway, folder: Path, wrong: set[int], versions: str = "v1", other: Path | None = None
+) -> tuple[dict[str, Any], Path, Oracle]:
+    oracle = Oracle(SUITE, wrong)
     gateway.scripts = [oracle] * 1000
-    evaluation = Evaluation(SUITE, RunSettings("next-gpt", concurrency=4), folder)
-    result, run_folder = evaluation.run(
-        lambda: AsyncClient(gateway.address), {"think": versions}, lambda *_: None, other
-    )
+    evaluation = Evaluation(SUITE, RunSettings("next-gpt", concurrency=4), folder, RunOptions(other=other))
+    result, run_folder = evaluation.run(lambda: AsyncClient(gateway.address), {"think": versions}, lambda *_: None)
     return result, run_folder, oracle
 
 
@@ -81,7 +61,11 @@ def test_scores_and_goes_on(gateway: FakeGateway, tmp_path: Path) -> None:
     page = (folder / "report.md").read_text()
     assert "| caption/test | 9 | 12 | 75.0 % |" in page
     assert "75.0 %" in (folder / "scores.svg").read_text()
-    assert (folder / "wrong.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "caption-test.png").read_bytes().startswith(b"\x89PNG")
+    assert "## caption/test: 3 of 12 wrong" in page
+    cases = [json.loads(line) for line in (folder / "cases.jsonl").read_text().splitlines()]
+    assert len(cases) == 20
+    assert cases[0]["turns"][0]["parts"][0]["modality"] == "image"
     assert json.loads((folder / "result.json").read_text())["rows"] == result["rows"]
 
     answers = folder / "answers.jsonl"
@@ -94,16 +78,20 @@ def test_scores_and_goes_on(gateway: FakeGateway, tmp_path: Path) -> None:
 
 def test_compares_runs_case_by_case(gateway: FakeGateway, tmp_path: Path) -> None:
     _, first, _ = _run(gateway, tmp_path, wrong={0, 1})
-    result, _, _ = _run(gateway, tmp_path, wrong={1, 2, 3, 4}, versions="v2", other=first)
+    result, folder, _ = _run(gateway, tmp_path, wrong={1, 2, 3, 4}, versions="v2", other=first)
     row = result["comparison"]["rows"]["caption/test"]
-    assert (row["both_right"], row["only_this"], row["only_other"], row["both_wrong"]) == (7, 1, 3, 1)
+    assert (row["both_right"], row["gained"], row["lost"], row["both_wrong"]) == (7, 1, 3, 1)
     assert row["p"] == pytest.approx(0.625)
+    assert row["difference"] == pytest.approx(-2 / 12, abs=1e-4)
+    assert row["interval_95"][0] < -2 / 12 < row["interval_95"][1]
+    assert row["gained_cases"] == ["caption/test/0"]
+    assert "caption/test, lost: `caption/test/2`" in (folder / "report.md").read_text()
     with pytest.raises(NotFound):
         _run(gateway, tmp_path, wrong=set(), other=tmp_path / "nope")
 
 
 def test_failures_count_as_wrong_and_are_asked_again(gateway: FakeGateway, tmp_path: Path) -> None:
-    oracle = Oracle(set())
+    oracle = Oracle(SUITE, set())
     gateway.scripts = [fake.failing(grpc.StatusCode.INTERNAL, "oh", "internal"), *[oracle] * 30]
     evaluation = Evaluation(SUITE, RunSettings("next-gpt", concurrency=1), tmp_path)
     result, _ = evaluation.run(lambda: AsyncClient(gateway.address), {}, lambda *_: None)
@@ -124,37 +112,6 @@ def test_a_limit_takes_the_first_cases() -> None:
     assert [case.fingerprint for case in draw_cases("r", row, 3)] == [
         case.fingerprint for case in draw_cases("r", row)
     ][:3]
-
-
-def test_suites_are_checked(tmp_path: Path) -> None:
-    for name in suite_files():
-        suite = load_suite(name)
-        assert suite.suite == name
-        for row_name, row in suite.rows.items():
-            assert draw_cases(row_name, row.model_copy(update={"count": 2}))
-    with pytest.raises(NotFound, match="did you mean 'pictures'"):
-        load_suite("picturs")
-    path = tmp_path / "bad.yaml"
-    path.write_text("suite: x\nrows: {a: {source: pictures, splt: test, kind: caption, count: 0}}\n")
-    with pytest.raises(SpecError) as caught:
-        load_suite(str(path))
-    assert len(caught.value.problems) == 3
-    row = SUITE.rows["caption/test"]
-    for change in ({"source": "picture"}, {"split": "tset"}, {"kind": "captoin"}):
-        with pytest.raises(SpecError, match="did you mean"):
-            draw_cases("r", row.model_copy(update=change))
-
-
-def test_statistics() -> None:
-    low, high = wilson_95(450, 500)
-    assert (round(low, 4), round(high, 4)) == (0.8706, 0.9233)
-    assert wilson_95(0, 0) == (0.0, 1.0)
-    assert wilson_95(10, 10)[1] == pytest.approx(1.0)
-    assert mcnemar(0, 0) == 1.0
-    assert mcnemar(0, 10) == pytest.approx(2 / 1024)
-    assert mcnemar(5, 5) == 1.0
-    assert median([3.0, 1.0, 2.0]) == 2.0
-    assert median([]) == 0.0
 
 
 def test_answers_that_do_not_fit_are_not_compared(tmp_path: Path) -> None:

@@ -1,0 +1,167 @@
+"""Scores of a run: shares with intervals, by row, wording and group; what is asked of them; two runs, case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from services.evaluation.answers import Answered
+from services.evaluation.statistics import (
+    difference_95,
+    mcnemar,
+    median,
+    paired_difference_95,
+    rate_95,
+    wilson_95,
+)
+from services.evaluation.suite import Measure, RowSpec, SuiteSpec
+
+_NAMED = 20
+
+
+def score(answers: Iterable[Answered], measure: Measure = "right") -> dict[str, Any]:
+    """Return the score of some answers; its ``share`` is of what is measured."""
+    items = list(answers)
+    right = sum(item.right for item in items)
+    found: dict[str, Any] = {"count": len(items), "right": right}
+    if measure == "words_wrong":
+        words, wrong = [item.words for item in items], [item.words_wrong for item in items]
+        found |= {"words": sum(words), "words_wrong": sum(wrong)}
+        share = sum(wrong) / sum(words) if sum(words) else 0.0
+        low, high = rate_95(wrong, words)
+    else:
+        share = right / len(items) if items else 0.0
+        low, high = wilson_95(right, len(items))
+    return found | {
+        "share": round(share, 4),
+        "interval_95": [round(low, 4), round(high, 4)],
+        "errors": sum(bool(item.error) for item in items),
+        "took_p50_s": round(median([item.took_s for item in items]), 4),
+    }
+
+
+def summarize(suite: SuiteSpec, answers: Mapping[str, Answered]) -> dict[str, Any]:
+    """Return the scores of a suite by row; within a row by wording and by what is asked about."""
+    rows: dict[str, Any] = {}
+    for name, spec in suite.rows.items():
+        mine = [answer for answer in answers.values() if answer.row == name]
+        if mine:
+            rows[name] = _summarize_row(spec, mine)
+    return rows
+
+
+def _summarize_row(spec: RowSpec, mine: list[Answered]) -> dict[str, Any]:
+    trained = score((answer for answer in mine if not answer.kept_out), spec.measure)
+    kept_out = score((answer for answer in mine if answer.kept_out), spec.measure)
+    return {
+        **score(mine, spec.measure),
+        "title": spec.title,
+        "split": spec.split,
+        "measure": spec.measure,
+        "at_least": spec.at_least,
+        "at_most": spec.at_most,
+        "aim": spec.aim,
+        "wordings": {
+            "trained": trained,
+            "kept_out": kept_out,
+            "lower": lower(trained, kept_out, spec.measure) if trained["count"] and kept_out["count"] else None,
+        },
+        "groups": {
+            group: score((answer for answer in mine if answer.group == group), spec.measure)
+            for group in sorted({answer.group for answer in mine})
+        },
+    }
+
+
+def lower(first: Mapping[str, Any], second: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
+    """Return by how much the second score is worse than the first, with an interval."""
+    better, worse = (first, second) if measure == "right" else (second, first)
+    low, high = difference_95(
+        better["share"], tuple(better["interval_95"]), worse["share"], tuple(worse["interval_95"])
+    )
+    return {
+        "share": round(better["share"] - worse["share"], 4),
+        "interval_95": [round(low, 4), round(high, 4)],
+    }
+
+
+def held_against(suite: SuiteSpec, rows: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[str, Any]:
+    """Return by how much rows are worse than the baseline's rows of the same names."""
+    return {
+        name: {"there": baseline[name]["share"], **lower(baseline[name], row, suite.rows[name].measure)}
+        for name, row in rows.items()
+        if name in baseline
+    }
+
+
+def check(suite: SuiteSpec, rows: Mapping[str, Any], against: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Return everything that the suite asks of its scores, and whether it is so."""
+    checks: list[dict[str, Any]] = []
+
+    def add(row: str, what: str, value: float | None, asked: str, *, passed: bool) -> None:
+        checks.append({"row": row, "what": what, "value": value, "asked": asked, "passed": passed})
+
+    for name, row in rows.items():
+        share, most = row["share"], suite.kept_out_at_most_lower
+        if row["at_least"] is not None:
+            add(name, "share", share, f"≥ {percent(row['at_least'])}", passed=share >= row["at_least"])
+        if row["at_most"] is not None:
+            add(name, "words wrong", share, f"≤ {percent(row['at_most'])}", passed=share <= row["at_most"])
+        worse = row["wordings"]["lower"]
+        if most is not None and worse is not None:
+            asked = f"≤ {points(most)} lower"
+            add(name, "kept-out wordings", worse["share"], asked, passed=worse["share"] <= most)
+    if suite.baseline is not None:
+        most = suite.baseline.at_most_lower
+        for name in rows:
+            what, asked = f"against {suite.baseline.suite}", f"≤ {points(most)} lower"
+            if against is not None and name in against:
+                value = against[name]["share"]
+                add(name, what, value, asked, passed=value <= most)
+            else:
+                add(name, what, None, f"{asked}; there is no such row to hold it against", passed=False)
+    return checks
+
+
+def compare(this: Mapping[str, Answered], other: Mapping[str, Answered]) -> dict[str, Any]:
+    """Return how two runs differ, row by row, over the cases that both were asked."""
+    pairs = [
+        (answer, other[id_])
+        for id_, answer in this.items()
+        if id_ in other and other[id_].fingerprint == answer.fingerprint
+    ]
+    rows: dict[str, Any] = {}
+    for name in dict.fromkeys(answer.row for answer, _ in pairs):
+        mine = [(here, there) for here, there in pairs if here.row == name]
+        gained = [here.id for here, there in mine if here.right and not there.right]
+        lost = [here.id for here, there in mine if there.right and not here.right]
+        low, high = paired_difference_95(len(gained), len(lost), len(mine))
+        rows[name] = {
+            "count": len(mine),
+            "both_right": sum(here.right and there.right for here, there in mine),
+            "gained": len(gained),
+            "lost": len(lost),
+            "both_wrong": sum(not here.right and not there.right for here, there in mine),
+            "difference": round((len(gained) - len(lost)) / len(mine), 4),
+            "interval_95": [round(low, 4), round(high, 4)],
+            "p": mcnemar(len(gained), len(lost)),
+            "gained_cases": gained[:_NAMED],
+            "lost_cases": lost[:_NAMED],
+        }
+    return rows
+
+
+def percent(share: float) -> str:
+    """Return a share for people."""
+    return f"{100 * share:.1f} %"
+
+
+def points(share: float) -> str:
+    """Return a difference of shares for people."""
+    return f"{100 * share:.1f} points"
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    """Return an interval for people."""
+    low, high = row["interval_95"]
+    return f"{100 * low:.1f} – {100 * high:.1f}"

@@ -1,0 +1,151 @@
+"""Where the cases of rows come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from hashlib import sha256
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from anyplex import Audio, Image, Medium, Message, Video
+from graph.errors import SpecError
+from graph.problems import did_you_mean
+from services.evaluation.suite import EvaluationCase, RowSpec
+
+if TYPE_CHECKING:
+    from services.playroom import studio
+    from services.playroom.media_cases import MediaCase
+    from services.playroom.scenes import Split
+
+_MEDIA: dict[str, type[Medium]] = {"image": Image, "audio": Audio, "video": Video}
+
+
+def draw_cases(name: str, row: RowSpec, limit: int | None = None) -> Iterator[EvaluationCase]:
+    """Draw the cases of a row one by one; a limit takes the first ones, so that they stay the same cases.
+
+    Raises:
+        SpecError: The row names a source, split or kind that there is not.
+    """
+    check_row(name, row)
+    return islice(_SOURCES[row.source](name, row), limit)
+
+
+def check_row(name: str, row: RowSpec) -> None:
+    """Check what a row names.
+
+    Raises:
+        SpecError: There is no such source, split or kind.
+    """
+    from services.playroom.media_cases import TASKS
+    from services.playroom.questions import KINDS
+    from services.playroom.scenes import Split
+
+    _check(name, "source", row.source, list(_SOURCES))
+    _check(name, "split", row.split, [split.value for split in Split])
+    _check(name, "kind", row.kind, ["caption", "question", *KINDS] if row.source == "pictures" else TASKS)
+
+
+def missing_programs(row: RowSpec) -> list[str]:
+    """Return the programs that the cases of a row are made with and that are not installed; each with a remedy."""
+    from services.playroom.foreign.programs import missing
+    from services.playroom.media_cases import SPOKEN_TASKS
+    from services.playroom.speech import PROGRAM, can_speak
+
+    found = [] if row.kind not in SPOKEN_TASKS or can_speak() else [f"{PROGRAM} (Debian package {PROGRAM})"]
+    return found + (missing() if row.source == "foreign" else [])
+
+
+def _check(name: str, what: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise SpecError(f"{what} {value!r} ({did_you_mean(value, known)})", f"row {name}")
+
+
+def _split(row: RowSpec) -> Split:
+    from services.playroom.scenes import Split
+
+    return Split(row.split)
+
+
+def _pictures(name: str, row: RowSpec) -> Iterator[EvaluationCase]:
+    from services.playroom.cases import picture_cases
+
+    for number, case in enumerate(picture_cases(_split(row), row.kind, row.count, row.seed)):
+        yield EvaluationCase(
+            row=name,
+            number=number,
+            group=case.kind,
+            kept_out=case.kept_out,
+            parts=[Image(case.picture, mime_type=case.mime_type), case.prompt],
+            prompt=case.prompt,
+            expected=case.expected,
+            fingerprint=sha256(case.picture + case.prompt.encode()).hexdigest()[:16],
+            judge=case.judge,
+        )
+
+
+def _media(name: str, row: RowSpec) -> Iterator[EvaluationCase]:
+    from services.playroom.media_cases import draw_media_cases
+
+    return _from_playroom(name, draw_media_cases(_split(row), row.kind, row.count, row.seed))
+
+
+def _foreign(name: str, row: RowSpec) -> Iterator[EvaluationCase]:
+    from services.playroom.foreign.cases import draw_foreign_cases
+
+    return _from_playroom(name, draw_foreign_cases(_split(row), row.kind, row.count, row.seed))
+
+
+def _from_playroom(name: str, cases: Iterable[MediaCase]) -> Iterator[EvaluationCase]:
+    from services.playroom.speech import words_wrong
+
+    for number, case in enumerate(cases):
+        history: list[Message] = []
+        for turn in case.earlier:
+            history += [Message("user", _parts(turn.parts)), Message("assistant", turn.answer)]
+        counts = case.kind == "transcript"
+        yield EvaluationCase(
+            row=name,
+            number=number,
+            group=case.kind,
+            kept_out=case.kept_out,
+            parts=_parts(case.parts),
+            prompt=_prompt(case),
+            expected=case.expected,
+            fingerprint=_fingerprint(case),
+            judge=case.judge,
+            history=history,
+            words_wrong=partial(words_wrong, expected=case.expected) if counts else None,
+        )
+
+
+def _parts(parts: Sequence[str | studio.Medium]) -> list[str | Medium]:
+    return [
+        part if isinstance(part, str) else _MEDIA[part.modality](part.data, mime_type=part.mime_type) for part in parts
+    ]
+
+
+def _prompt(case: MediaCase) -> str:
+    """What is asked: the words of the last turn, and what is said in it where that is not to be written down."""
+    words = [part if isinstance(part, str) else f"“{part.said}”" for part in case.parts if _words(part)]
+    return " ".join(words)
+
+
+def _words(part: str | studio.Medium) -> str:
+    return part if isinstance(part, str) else part.said
+
+
+def _fingerprint(case: MediaCase) -> str:
+    digest = sha256()
+    for parts in (*(turn.parts for turn in case.earlier), case.parts):
+        for part in parts:
+            data = part.encode() if isinstance(part, str) else part.data
+            digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:16]
+
+
+_SOURCES: dict[str, Callable[[str, RowSpec], Iterator[EvaluationCase]]] = {
+    "pictures": _pictures,
+    "media": _media,
+    "foreign": _foreign,
+}

@@ -1,0 +1,175 @@
+"""The suites that come along, and what a suite may say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anyplex import AsyncClient, Audio, Image, Video
+from graph.errors import FailedPrecondition, NotFound, SpecError
+from services.evaluation import run, sources
+from services.evaluation.report import markdown, short_checks
+from services.evaluation.run import Evaluation, RunOptions
+from services.evaluation.runner import RunSettings
+from services.evaluation.sources import check_row, draw_cases, missing_programs
+from services.evaluation.suite import RowSpec, SuiteSpec, load_suite, suite_files
+from services.playroom.foreign.programs import missing
+from services.playroom.speech import can_speak
+from tests.fakes.gateway import FakeGateway
+from tests.unit.evaluation.oracle import Oracle
+
+_ROWS: dict[str, dict[str, Any]] = {
+    "sound": {"source": "media", "split": "test", "kind": "sound_caption", "count": 6, "title": "sounds"},
+    "film": {"source": "media", "split": "test", "kind": "film_caption", "count": 6, "title": "films"},
+    "again": {"source": "media", "split": "test", "kind": "follow_up", "count": 6},
+    "fact": {"source": "media", "split": "test", "kind": "fact", "count": 8, "at_least": 0.5, "aim": 0.9},
+}
+
+
+def _suite(name: str = "tiny", rows: dict[str, Any] | None = None, **fields: Any) -> SuiteSpec:
+    return SuiteSpec.model_validate({"suite": name, "rows": rows or _ROWS, **fields})
+
+
+@pytest.fixture
+def gateway() -> Iterator[FakeGateway]:
+    with FakeGateway() as made:
+        yield made
+
+
+def _run(gateway: FakeGateway, folder: Path, suite: SuiteSpec, wrong: set[int], **options: Any) -> dict[str, Any]:
+    gateway.scripts = [Oracle(suite, wrong, options.get("limit"))] * 1000
+    evaluation = Evaluation(suite, RunSettings("next-gpt", concurrency=2), folder, RunOptions(**options))
+    return evaluation.run(lambda: AsyncClient(gateway.address), {"think": "v1"}, lambda *_: None)[0]
+
+
+@pytest.mark.parametrize("name", sorted(suite_files()))
+def test_suites_that_come_along_are_sound(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.suite == name
+    for row_name, row in suite.rows.items():
+        check_row(row_name, row)
+        assert row.count >= (500 if name != "pictures" else 300)
+        if not missing_programs(row) and row.source != "foreign":
+            assert len(list(draw_cases(row_name, row.model_copy(update={"count": 2})))) == 2
+
+
+def test_the_foreign_suite_asks_what_understanding_asks() -> None:
+    foreign, own = load_suite("foreign"), load_suite("understanding")
+    assert foreign.baseline is not None
+    assert foreign.baseline.suite == "understanding"
+    for name, row in foreign.rows.items():
+        assert (row.kind, row.split, row.measure) == (own.rows[name].kind, own.rows[name].split, own.rows[name].measure)
+
+
+@pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}")
+def test_foreign_cases_are_cases() -> None:
+    row = RowSpec(source="foreign", split="test", kind="caption", count=2)
+    cases = list(draw_cases("r", row))
+    assert all(isinstance(case.parts[0], Image) for case in cases)
+    assert [case.fingerprint for case in cases] == [case.fingerprint for case in draw_cases("r", row)]
+
+
+def test_cases_have_media_and_earlier_turns() -> None:
+    parts = [
+        part for name in ("sound", "film") for case in draw_cases(name, _suite().rows[name]) for part in case.parts
+    ]
+    assert {type(part) for part in parts} == {str, Audio, Video}
+    for case in draw_cases("again", _suite().rows["again"]):
+        assert [message.role for message in case.history] in (["user", "assistant"], ["user", "assistant"] * 2)
+        assert [role for role, _ in case.turns] == [*(message.role for message in case.history), "user"]
+
+
+def test_a_suite_is_asked_with_all_its_media_and_turns(gateway: FakeGateway, tmp_path: Path) -> None:
+    result = _run(gateway, tmp_path, _suite(), {0})
+    assert {name: row["right"] for name, row in result["rows"].items()} == {
+        "sound": 5,
+        "film": 5,
+        "again": 5,
+        "fact": 7,
+    }
+    folder = next(tmp_path.glob("tiny-*"))
+    for name in _ROWS:
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "report.md").read_text()
+    assert "| fact | 87.5 % " in page
+    assert "✓, ≥ 50.0 %, aim 90.0 %" in page
+    assert page.index("## sound: 1 of 6 wrong") < page.index("| sound/0 |")
+
+
+@pytest.mark.skipif(not can_speak(), reason="espeak-ng is not installed (Debian package espeak-ng)")
+def test_words_are_counted_where_a_row_is_about_words(gateway: FakeGateway, tmp_path: Path) -> None:
+    rows = {"said": {**_ROWS["sound"], "kind": "transcript", "measure": "words_wrong", "at_most": 0.03}}
+    result = _run(gateway, tmp_path, _suite(rows=rows), {0})
+    row = result["rows"]["said"]
+    first = next(draw_cases("said", _suite(rows=rows).rows["said"]))
+    assert row["words_wrong"] == len(first.expected.split())
+    assert row["share"] == round(row["words_wrong"] / row["words"], 4)
+    assert [item["what"] for item in result["checks"]] == ["words wrong"]
+    assert not result["checks"][0]["passed"]
+
+
+def test_wordings_that_were_kept_out_are_held_against_the_others(gateway: FakeGateway, tmp_path: Path) -> None:
+    suite = _suite(rows={"fact": {**_ROWS["fact"], "count": 40, "at_least": 0.0}}, kept_out_at_most_lower=0.03)
+    kept_out = {case.number for case in draw_cases("fact", suite.rows["fact"]) if case.kept_out}
+    result = _run(gateway, tmp_path / "1", suite, kept_out)
+    assert result["rows"]["fact"]["wordings"]["lower"]["share"] == 1.0
+    assert short_checks(result) == ["fact: kept-out wordings 100.0 points lower, asked: ≤ 3.0 points lower"]
+    assert short_checks(_run(gateway, tmp_path / "2", suite, set(range(40)) - kept_out)) == []
+
+
+def test_a_suite_is_held_against_another(gateway: FakeGateway, tmp_path: Path) -> None:
+    rows = {"fact": {**_ROWS["fact"], "count": 20}}
+    own = _suite("own", rows)
+    other = _suite("other", rows, baseline={"suite": "own", "at_most_lower": 0.03})
+    result = _run(gateway, tmp_path, other, set())
+    assert "there is no such row to hold it against" in short_checks(result)[0]
+    _run(gateway, tmp_path, own, set())
+    assert short_checks(_run(gateway, tmp_path, other, set())) == []
+    result = _run(gateway, tmp_path, other, {3, 4}, fresh=True)
+    assert result["baseline"]["rows"]["fact"]["share"] == 0.1
+    assert short_checks(result) == ["fact: against own 10.0 points lower, asked: ≤ 3.0 points lower"]
+    assert "points lower than own" in markdown(result)
+
+
+def test_missing_programs_are_told_and_rows_left_out_only_when_asked(
+    gateway: FakeGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(row: RowSpec) -> list[str]:
+        return ["espeak-ng (Debian package espeak-ng)"] if row.kind == "sound_caption" else []
+
+    monkeypatch.setattr(run, "missing_programs", lacking)
+    with pytest.raises(FailedPrecondition, match="sound needs espeak-ng"):
+        _run(gateway, tmp_path, _suite(), set())
+    result = _run(gateway, tmp_path, _suite(), set(), skip_missing=True)
+    assert "sound" not in result["rows"]
+    assert "**sound was left out: not installed here: espeak-ng" in markdown(result)
+    with pytest.raises(FailedPrecondition, match="every row needs"):
+        _run(gateway, tmp_path, _suite(rows={"sound": _ROWS["sound"]}), set(), skip_missing=True)
+
+
+def test_rows_say_what_they_need() -> None:
+    spoken = RowSpec(source="media", split="test", kind="transcript", count=2)
+    assert bool(missing_programs(spoken)) is not can_speak()
+    assert missing_programs(spoken.model_copy(update={"kind": "fact"})) == []
+    assert missing_programs(spoken.model_copy(update={"source": "foreign", "kind": "caption"})) == missing()
+
+
+def test_suites_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="did you mean 'pictures'"):
+        load_suite("picturs")
+    path = tmp_path / "bad.yaml"
+    path.write_text("suite: x\nrows: {a: {source: pictures, splt: test, kind: caption, count: 0}}\n")
+    with pytest.raises(SpecError) as caught:
+        load_suite(str(path))
+    assert len(caught.value.problems) == 3
+    path.write_text("suite: x\nrows: {a: {source: media, split: test, kind: fact, count: 5, at_most: 0.1}}\n")
+    with pytest.raises(SpecError) as caught:
+        load_suite(str(path))
+    assert "at_most: does not go with the measure 'right'" in caught.value.problems[0]
+    row = _suite().rows["fact"]
+    for change in ({"source": "medi"}, {"split": "tset"}, {"kind": "fcat"}):
+        with pytest.raises(SpecError, match="did you mean"):
+            sources.draw_cases("r", row.model_copy(update=change))
