@@ -96,14 +96,14 @@ def main() -> int:
     with temporary_cluster(
         systems, "demo", lambda line: click.echo(f"[{time.monotonic() - started:5.1f} s] {line}")
     ) as state:
-        first_s = _ask_all(state, systems, questions, started)
+        first_s = ask_all(state, systems, questions, started)
         _show_cluster(state)
     click.echo(f"\nfirst answer after {first_s:.1f} s, everything after {time.monotonic() - started:.1f} s")
     click.echo('next: anyplex up, then: anyplex ask "what is this?" --image examples/three-shapes-on-gray.png')
     return 0
 
 
-def _ask_all(state: ClusterState, systems: tuple[str, ...], questions: list[Question], started: float) -> float:
+def ask_all(state: ClusterState, systems: tuple[str, ...], questions: list[Question], started: float) -> float:
     """Ask everything, print it, return when the first answer was there."""
     from anyplex import Client
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from anyplex import Audio, Client, FailedPrecondition, Image, InvalidRequest, Message, Upload, Video
+from services.cli import demo
 from tests import films, pictures, sounds
 from tests.cluster import Cluster, make_tiny_weights, running, write_profile
 from tests.fakes import tiny
@@ -136,3 +139,25 @@ def test_eyes_for_pictures_and_films_are_one_component(cluster: Cluster, client:
     assert len(projectors) == 3
     described = {node.name: node for node in client.describe("everything").nodes}
     assert described["watch"].component == described["see"].component
+
+
+def test_every_question_of_the_demo_is_answered(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    questions = demo.read_questions(demo.EXAMPLES / "questions.yaml")
+    demo.ask_all(cluster.state, ("everything",), questions, time.monotonic())
+    shown = capsys.readouterr().out
+    assert shown.count("  → ") == len(questions) + sum(question.then is not None for question in questions)
+    assert "does not take" not in shown
+
+
+def test_words_media_and_speech_of_a_command_line(cluster: Cluster) -> None:
+    folder = demo.EXAMPLES
+    ran = cluster.anyplex(
+        "ask", "--address", cluster.address, "--json", "--max-tokens", "4",
+        "-i", str(folder / "orange-cross-on-black.jpg"), "what is", "this?",
+        "--video", str(folder / "blue-star-growing.gif"), "--audio", str(folder / "rising-sweep.flac"),
+        "--speak", str(folder / "what-is-the-opposite-of-left.ogg"),
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    answer = json.loads(ran.stdout)
+    assert {timing["node"] for timing in answer["timings"]} >= {"see", "watch", "hear", "think"}
+    assert answer["usage"]["media_tokens"] > PICTURE_TOKENS + FILM_TOKENS + 2 * SOUND_TOKENS_A_SECOND
