@@ -1,10 +1,13 @@
-"""Row 8: pictures that are small, odd, damaged, or none."""
+"""Row 5, and row 8 for pictures: bombs, and pictures that are small, odd, damaged, or none."""
 
 from __future__ import annotations
 
 import io
 import random
+import struct
+import zlib
 from collections import Counter
+from collections.abc import Callable
 
 import grpc
 import numpy as np
@@ -13,11 +16,70 @@ from PIL import Image as PillowImage
 
 from anyplex import Client, Image
 from anyplex.v1 import gateway_pb2
+from tests.cluster import Cluster
 from tests.fault.bad_requests import with_source
+from tests.fault.bombs import refuse
 from tests.fault.wire import send
 from tests.pictures import encoded
 
 pytestmark = pytest.mark.cluster
+
+
+SIDE = 40_000
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(side: int, frames: int = 0) -> bytes:
+    """A PNG of so many black pixels a side, as far as its first rows; animated if it has frames."""
+    squeezer = zlib.compressobj(9)
+    rows = b"".join(squeezer.compress(bytes(side + 1)) for _ in range(200)) + squeezer.flush()
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    moving = chunk(b"acTL", struct.pack(">II", frames, 0)) if frames else b""
+    return b"\x89PNG\r\n\x1a\n" + head + moving + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def gif(frames: int, side: int = 1) -> bytes:
+    """A GIF of so many frames of one pixel on a canvas of such a side."""
+    frame = b"\x2c\0\0\0\0\1\0\1\0\0\x02\x02\x44\x01\x00"
+    return b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + bytes(6) + frame * frames + b"\x3b"
+
+
+def large_by_header(form: str, place: int, size: bytes) -> bytes:
+    """A small picture whose header says that it is large."""
+    data = bytearray(encoded(1, 64, form))
+    data[place : place + len(size)] = size
+    return bytes(data)
+
+
+def jpeg() -> bytes:
+    """A JPEG that says it is as large as one can be."""
+    data = encoded(1, 64, "JPEG")
+    place = data.index(b"\xff\xc0") + 5
+    return data[:place] + b"\xff\xff\xff\xff" + data[place + 4 :]
+
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "40,000² in a PNG": lambda: png(SIDE),
+    "2^31 squared in a PNG": lambda: large_by_header("PNG", 16, b"\x7f\xff\xff\xff" * 2),
+    "100,000 frames in a PNG": lambda: png(64, 100_000),
+    "100,000 frames in a GIF": lambda: gif(100_000),
+    "65,535² in a GIF": lambda: gif(1, 65_535),
+    "65,535² in a JPEG": jpeg,
+    "40,000² in a BMP": lambda: large_by_header("BMP", 18, struct.pack("<ii", SIDE, SIDE)),
+    "2^24 squared in a WebP": lambda: b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff" * 6,
+    "a million empty blocks": lambda: b"GIF89a\1\0\1\0\0\0\0" + b"\x21\xfe\x00" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize(("node", "modality"), [("see", "image"), ("watch", "video")])
+def test_row_5_pictures_far_larger_than_their_files(
+    cluster: Cluster, channel: grpc.Channel, node: str, modality: str
+) -> None:
+    print(f"figure: row 5: as {modality}: {refuse(cluster, channel, node, modality, BOMBS)}")
 
 
 def strange_pictures() -> dict[str, bytes]:
@@ -49,6 +111,17 @@ def strange_pictures() -> dict[str, bytes]:
             for _ in range(1 + number):
                 damaged[rng.randrange(len(damaged))] = rng.randrange(256)
             found[f"{form} damaged {number}"] = bytes(damaged)
+    for form in ("PNG", "GIF", "WEBP"):
+        buffer = io.BytesIO()
+        frames = [PillowImage.new("RGB", (9, 9), (20 * index, 0, 0)) for index in range(5)]
+        frames[0].save(buffer, form, save_all=True, append_images=frames[1:], duration=100)
+        found[f"{form} that moves"] = buffer.getvalue()
+    clear = PillowImage.new("P", (9, 9), 1)
+    clear.putpalette([0, 0, 0, 250, 10, 20])
+    for form in ("PNG", "GIF"):
+        buffer = io.BytesIO()
+        clear.save(buffer, form, transparency=1)
+        found[f"{form} of a palette with a hole"] = buffer.getvalue()
     for size in (1, 8, 1000):
         found[f"{size} random bytes"] = rng.randbytes(size)
     found["text"] = b"this is no picture"

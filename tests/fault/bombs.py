@@ -1,0 +1,93 @@
+"""Small files that would become large: what refusing them costs, in time and memory."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from anyplex.v1 import gateway_pb2, types_pb2
+from tests.cluster import Cluster, pid_at
+from tests.fakes import tiny
+from tests.fault.wire import Refusal, send
+
+# Guards against hanging, tenfold; what was measured is printed.
+GUARD_MS = 1_000.0
+MOST_MIB = 64
+TRIES = 3
+
+
+def show(channel: grpc.Channel, modality: str, data: bytes) -> Refusal:
+    """Ask about a medium through the gateway."""
+    request = gateway_pb2.GenerateRequest(system=tiny.EVERYTHING.stem, sampling=types_pb2.Sampling(max_tokens=2))
+    message = request.messages.add(role=types_pb2.ROLE_USER)
+    message.parts.add(text="what is this?")
+    media = message.parts.add().media
+    media.modality, media.inline = modality, data
+    return send(channel, request.SerializeToString())
+
+
+class Peak:
+    """How far the memory of a process has risen above what it held when this was made."""
+
+    def __init__(self, pid: int) -> None:
+        self._proc = Path(f"/proc/{pid}")
+        # Sets the highest mark back to what is held now.
+        (self._proc / "clear_refs").write_text("5")
+        self._before_kib = self._read("VmRSS")
+
+    def grown_mib(self) -> float:
+        """Return the highest mark since, above the beginning."""
+        return (self._read("VmHWM") - self._before_kib) / 1024
+
+    def _read(self, name: str) -> int:
+        lines = (self._proc / "status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+
+
+@dataclass
+class Costs:
+    """What refusals cost: milliseconds (the median of a few tries) by name, memory by process."""
+
+    took_ms: dict[str, float] = field(default_factory=dict)
+    grown_mib: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        """Tell it in one line."""
+        slowest = max(self.took_ms, key=lambda name: self.took_ms[name])
+        return (
+            f"{len(self.took_ms)} of {len(self.took_ms)} refused, median {self.middle_ms():.0f} ms, slowest "
+            f"{self.took_ms[slowest]:.0f} ms ({slowest}); memory at most {dict(self.grown_mib)} MiB higher"
+        )
+
+    def middle_ms(self) -> float:
+        """Return the median over the files."""
+        return statistics.median(self.took_ms.values())
+
+
+def refuse(
+    cluster: Cluster, channel: grpc.Channel, node: str, modality: str, bombs: Mapping[str, Callable[[], bytes]]
+) -> Costs:
+    """Hand in files that must be refused, each a few times, and measure what that costs."""
+    processes = {
+        "the encoder": pid_at(cluster.address_of(f"{tiny.EVERYTHING.stem}.{node}")),
+        "the gateway": pid_at(cluster.address),
+    }
+    costs = Costs()
+    for name, make in bombs.items():
+        data = make()
+        peaks = {process: Peak(pid) for process, pid in processes.items()}
+        refusals = [show(channel, modality, data) for _ in range(TRIES)]
+        codes = {refusal.code for refusal in refusals}
+        assert codes == {grpc.StatusCode.INVALID_ARGUMENT}, (name, codes, refusals[0].message)
+        assert f"request.messages[0].parts[1].{modality}" in refusals[0].fields, name
+        costs.took_ms[name] = statistics.median(refusal.took_s for refusal in refusals) * 1000
+        for process, peak in peaks.items():
+            costs.grown_mib[process] = max(costs.grown_mib[process], round(peak.grown_mib()))
+    assert costs.middle_ms() < GUARD_MS
+    assert max(costs.grown_mib.values()) < MOST_MIB
+    return costs
