@@ -17,7 +17,7 @@ PAGE = "# Page\n\n<!-- scores of some: none yet -->\n<!-- end of scores -->\n\nm
 @pytest.fixture
 def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(scores, "ROOT", tmp_path)
-    monkeypatch.setattr(report, "overview", lambda found: [f"| {found['share']} |", "|---|"], raising=False)
+    monkeypatch.setattr(report, "overview", lambda found: [f"| {found['share']} |", "|---|"])
     return written(tmp_path / "some-x" / "result.json", share=0.9)
 
 

@@ -284,7 +284,7 @@ def test_eval(cli: Cli, gateway: FakeGateway, tmp_path: Path) -> None:
     ran = cli("eval", str(suite), *options, "--json")
     assert ran.code == 10
     assert json.loads(ran.out)[0]["rows"]["caption/test"]["count"] == 4
-    assert "caption/test scores less than the 0.5 asked for" in ran.err
+    assert "caption/test: share 0.0 %, asked: ≥ 50.0 %" in ran.err
     ran = cli("eval", str(suite), *options, "--system", "next-gtp")
     assert ran.code == 5
     assert "did you mean 'next-gpt'?" in ran.err
