@@ -37,17 +37,19 @@ def encoded(
 
 
 def muxed(samples: Samples, container: str, codec: str, rate_hz: int = 48_000) -> bytes:
-    """Return a file of FFmpeg's with one channel of sound: ("mp4", "aac"), ("webm", "libopus"), …."""
+    """Return a file of FFmpeg's with one or two channels of sound: ("mp4", "aac"), ("webm", "libopus"), …."""
     import av
 
+    samples_CT = np.ascontiguousarray(samples.reshape(len(samples), -1).T)
+    layout = "mono" if len(samples_CT) == 1 else "stereo"
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate_hz, layout="mono")
+        stream = output.add_stream(codec, rate=rate_hz, layout=layout)
         assert isinstance(stream, av.AudioStream)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples_CT, format="fltp", layout=layout)
         frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
         wanted = stream.codec_context.format.name
-        resampler = av.AudioResampler(wanted, "mono", rate_hz, stream.codec_context.frame_size or None)
+        resampler = av.AudioResampler(wanted, layout, rate_hz, stream.codec_context.frame_size or None)
         for piece in [*resampler.resample(frame), *resampler.resample(None)]:
             output.mux(stream.encode(piece))
         output.mux(stream.encode(None))
@@ -81,8 +83,31 @@ def forged_mp4(samples: int) -> bytes:
     return bytes(data)
 
 
-def opus_hour() -> bytes:
-    """Return an hour of Opus in a small file: silence, two seconds of which are encoded, the rest is repeated."""
+def with_channel_list(codec: str = "pcm_s16le", sample_entry: bytes = b"sowt") -> bytes:
+    """Return a QuickTime file of two channels that lists them one by one, the right one first."""
+    data = bytearray(muxed(noise(9_600, channels=2), "mov", codec))
+    at, entry = data.index(b"chan") - 4, data.index(sample_entry, data.index(b"stsd")) - 4
+    (old_bytes,) = struct.unpack_from(">I", data, at)
+    channels = b"".join(struct.pack(">II", label, 0) + bytes(12) for label in (2, 1))
+    box = struct.pack(">I4sIIII", 24 + len(channels), b"chan", 0, 0, 0, 2) + channels
+    parents = [data.rindex(kind, 0, at) - 4 for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")]
+    for parent in (*parents, entry):
+        (size,) = struct.unpack_from(">I", data, parent)
+        struct.pack_into(">I", data, parent, size + len(box) - old_bytes)
+    data[at : at + old_bytes] = box
+    return bytes(data)
+
+
+def extended_aac() -> bytes:
+    """Return an MP4 whose AAC calls itself the kind that lists its channels."""
+    data = bytearray(muxed(tone(0.2, rate_hz=48_000), "mp4", "aac"))
+    at = data.index(b"\x05\x80\x80\x80", data.index(b"esds")) + 5
+    data[at : at + 2] = (31 << 11 | (42 - 32) << 5).to_bytes(2, "big")
+    return bytes(data)
+
+
+def opus_hour(stated_s: float = 3600.0) -> bytes:
+    """Return an hour of Opus in a small file, one packet of silence again and again; its end states any length."""
     page = _pages(encoded(np.zeros(2 * 48_000, np.float32), "OGG", "OPUS", 48_000))
     head, body = page[:2], page[2:]
     packets = _packets(body)
@@ -93,7 +118,8 @@ def opus_hour() -> bytes:
     for number, start in enumerate(range(0, total, per_page)):
         count = min(per_page, total - start)
         last = start + count == total
-        pages.append(_page([silent] * count, (start + count) * 960, serial, number + 2, last))
+        position = round(stated_s * 48_000) if last else (start + count) * 960
+        pages.append(_page([silent] * count, position, serial, number + 2, last))
     return b"".join(pages)
 
 
