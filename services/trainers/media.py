@@ -23,7 +23,6 @@ from services.playroom.words import CELL_SIDE_PX, PLACES, RADIUS_PX
 CELLS: Final = 9
 TOKEN_S: Final = 0.1
 """Seconds of sound in one token."""
-MAX_AUDIO_TOKENS: Final = 40
 MAX_WORDS: Final = 7
 """Of one token."""
 
@@ -31,6 +30,8 @@ SILENCE: Final = (" silence",)
 SOUND_MARK: Final = " sound"
 FILM_MARK: Final = " film"
 _LARGE_FROM_PX: Final = (RADIUS_PX["small"] + RADIUS_PX["large"]) / 2
+_TOKENS_PER_LETTER: Final = (0.35, 0.75)
+_TWICE: Final = 0.15  # share of words that are spotted in two tokens
 _FIRST_CELL_PX: Final = 2.0
 
 
@@ -86,25 +87,36 @@ def said_in(shown: Sound | Speech) -> list[str]:
     return [SOUND_MARK, *(f" {word}" for word in sound_caption(shown.facts).split())]
 
 
-def audio_tokens(shown: Sound | Speech, rng: np.random.Generator) -> int:
-    """How many tokens a sound is; of speech, how many it may be."""
-    if isinstance(shown, Sound):
-        return round(SOUND_S / TOKEN_S)
-    said = transcript_of(shown.sentence)
-    seconds = 0.25 + len(said) * float(rng.uniform(0.05, 0.08))
-    return int(np.clip(round(seconds / TOKEN_S), len(said.split()) + 2, MAX_AUDIO_TOKENS))
-
-
 def heard_words(shown: Sound | Speech, rng: np.random.Generator) -> list[tuple[str, ...]]:
-    """The words of each token, somewhere in their order among silence, as a listener would spot them."""
+    """The words of each token, in their order among silence, as a listener would spot them.
+
+    Those of a sound may be spotted anywhere in it, those of speech while they are spoken.
+    """
     said = said_in(shown)
-    row: list[tuple[str, ...]] = [SILENCE] * audio_tokens(shown, rng)
-    places = np.sort(rng.choice(len(row), len(said), replace=False))
+    if isinstance(shown, Sound):
+        n_tokens = round(SOUND_S / TOKEN_S)
+        places = [int(place) for place in np.sort(rng.choice(n_tokens, len(said), replace=False))]
+    else:
+        places, n_tokens = _spoken_places(said, rng)
+    row: list[tuple[str, ...]] = [SILENCE] * n_tokens
     for place, word in zip(places, said, strict=True):
         row[place] = (word,)
-        if place + 1 < len(row) and rng.random() < 0.15:  # spotted twice in a row; the next word may stand over it
+        if place + 1 < len(row) and rng.random() < _TWICE:  # the next word may stand over it
             row[place + 1] = (word,)
     return row
+
+
+def _spoken_places(said: Sequence[str], rng: np.random.Generator) -> tuple[list[int], int]:
+    """In which token each word is spotted, and how many tokens there are: long words take longer."""
+    pace = float(rng.uniform(*_TOKENS_PER_LETTER))
+    at = float(rng.uniform(0.0, 3.0))
+    places: list[int] = []
+    for word in said:
+        lasts = 0.8 + pace * len(word.strip())
+        spotted = int(at + lasts * rng.uniform(0.3, 1.0))
+        places.append(max(spotted, places[-1] + 1 if places else 0))
+        at += lasts
+    return places, max(places[-1] + 1, int(at + rng.uniform(0.5, 4.0)))
 
 
 def words_of(shown: Shown, rng: np.random.Generator) -> list[tuple[str, ...]]:
