@@ -22,7 +22,8 @@ from services.input_projectors.models import build_projector
 from services.input_projectors.projector import InputProjector
 from services.modules.lora import add_adapter, use_adapter
 from services.playroom.cases import Case, Verdict, interval_95
-from services.playroom.media_cases import MediaCase, Medium
+from services.playroom.media_cases import MediaCase
+from services.playroom.studio import Medium
 from services.trainers.results import Weights, float_tensors
 from services.trainers.run import load_decoder
 
