@@ -100,7 +100,7 @@ async def test_an_answer_comes_through_tls_and_nothing_else_gets_in(
         with Client(gateway.address, tls=Tls(authority=server_pair.cert, server_name="gateway.test")) as client:
             return [found.name for found in client.systems()]
 
-    assert await asyncio.to_thread(blocking) == ["next-gpt"]
+    assert await asyncio.to_thread(blocking) == ["llava-1.5"]
     for tls in (
         False,
         True,
@@ -119,7 +119,7 @@ async def test_clients_are_asked_for_a_certificate_where_an_authority_is_set(
     gateway = await serve(routes, cert=server_pair.cert, key=server_pair.key, ca=client_pair.cert)
     known = Tls(authority=server_pair.cert, certificate=client_pair.cert, key=client_pair.key)
     async with AsyncClient(gateway.address, tls=known) as client:
-        assert [found.name for found in await client.systems()] == ["next-gpt"]
+        assert [found.name for found in await client.systems()] == ["llava-1.5"]
     strangers = (
         Tls(authority=server_pair.cert),
         Tls(authority=server_pair.cert, certificate=server_pair.cert, key=server_pair.key),
