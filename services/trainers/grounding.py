@@ -223,7 +223,10 @@ class GroundingStage:
         return torch.stack(parts).sum()
 
     def _spotting_loss(self, heard: list[Tensor], said: list[list[str]]) -> Tensor:
-        """Temporal classification, in which a word is the likelier the nearer its embedding is."""
+        """Temporal classification, in which a word is the likelier the nearer its embedding is.
+
+        That only prefers a word to others, so the distance from what was understood is added.
+        """
         words = labels()
         ids = torch.tensor([self.words.word(word) for word in (*SILENCE, *words[1:])], device=self.device)
         known_VD = self.decoder.get_input_embeddings()(ids).float()
@@ -233,7 +236,11 @@ class GroundingStage:
         index_of = {word: index for index, word in enumerate(words)}
         targets = torch.tensor([index_of[word] for sentence in said for word in sentence], device=self.device)
         lengths = (torch.tensor([len(row) for row in heard]), torch.tensor([len(sentence) for sentence in said]))
-        return F.ctc_loss(log_BKV.transpose(0, 1), targets, *lengths, blank=BLANK, zero_infinity=True)
+        spotting = F.ctc_loss(log_BKV.transpose(0, 1), targets, *lengths, blank=BLANK, zero_infinity=True)
+        meant_BKD = log_BKV.detach().exp() @ known_VD
+        counts_BK = torch.arange(rows_BKD.shape[1]) < lengths[0][:, None]
+        distance = F.mse_loss(rows_BKD[counts_BK], meant_BKD[counts_BK]) / known_VD.square().mean()
+        return spotting + distance
 
     @torch.no_grad()
     def score(self, final: bool) -> dict[str, float]:

@@ -1,16 +1,17 @@
 """The base audio encoder: captions of sounds and transcripts of speech, by connectionist temporal classification.
 
-A linear head over every tenth of a second says which word is heard there, if any, and is thrown away. So what a
-linear projector reads is what the head read: words in their order, with silence between them.
+A linear head over every tenth of a second points at the code of the word that is heard there, or at that of silence,
+and is thrown away. Codes are orthogonal, and the head has to hit them, not only to prefer one: so whatever vectors a
+backbone has for the same words, a linear projector can hit those.
 
 Source: Graves et al. 2006, "Connectionist temporal classification".
 """
 
-# B sounds, T samples, M mel channels, L mel frames, P positions, K tokens, F feature width, V labels
+# B sounds, T samples, M mel channels, L mel frames, P positions, K tokens, F feature width, C code width, V labels
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +36,9 @@ from services.trainers.voices import SpokenPool, kept_pool
 
 Floats = NDArray[np.float32]
 BLANK: Final = 0
+CODE_WIDTH: Final = 256
 FINAL_SENTENCES = 400
+_SHARPNESS: Final = 12.0
 _FADE_HZ: Final = 500.0
 
 
@@ -131,15 +134,21 @@ def batch_of(encoder: WhisperEncoder, samples: Sequence[Floats], said: Sequence[
 class HearingTraining(nn.Module):
     """The encoder and the head that teaches it."""
 
+    codes: Tensor
+
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.encoder = WhisperEncoder.from_config(config)
-        self.head = nn.Linear(self.encoder.trim_to * self.encoder.feature_width, len(labels()))
+        self.head = nn.Linear(self.encoder.trim_to * self.encoder.feature_width, CODE_WIDTH)
+        random = torch.randn(CODE_WIDTH, len(labels()), generator=torch.Generator().manual_seed(0))
+        self.register_buffer("codes", torch.linalg.qr(random).Q.T.contiguous())
 
-    def forward(self, mel_BML: Tensor) -> Tensor:
-        """Returns logits of every token (BKV)."""
-        logits_BKV: Tensor = self.head(concat_adjacent(self.encoder(mel_BML), self.encoder.trim_to))
-        return logits_BKV
+    def forward(self, mel_BML: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits of every token (BKV), and how far tokens are from the codes that they point at (BK)."""
+        pointed_BKC = self.head(concat_adjacent(self.encoder(mel_BML), self.encoder.trim_to)).float()
+        logits_BKV = _SHARPNESS * pointed_BKC @ self.codes.T
+        meant_BKC = logits_BKV.detach().softmax(-1) @ self.codes
+        return logits_BKV, (pointed_BKC - meant_BKC).square().sum(-1)
 
 
 def spotted(logits_KV: Tensor, n_tokens: int) -> list[str]:
@@ -152,13 +161,17 @@ def spotted(logits_KV: Tensor, n_tokens: int) -> list[str]:
 class HearingStage:
     """Trains a `whisper` encoder."""
 
-    def __init__(self, recipe: Recipe, device: torch.device, folder: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, device: torch.device, folder: Path, earlier: Mapping[str, Tensor] | None = None
+    ) -> None:
         self.recipe = recipe
         self.device = device
         options = recipe.options
         self.pool = kept_pool(folder / "speech", int(options["sentences"]), recipe.seed)
         torch.manual_seed(recipe.seed)
         self.trained = HearingTraining(recipe.model).to(device)
+        if earlier is not None:
+            self.trained.encoder.load_state_dict(earlier)
         if device.type == "cpu":  # bfloat16 attention of torch's CPU kernel is slower backwards than plain products
             from whisper.model import MultiHeadAttention
 
@@ -175,26 +188,31 @@ class HearingStage:
         )
 
     def loss(self, batch: HearingBatch) -> Tensor:
-        """Negative log likelihood of the words, over all ways to place them."""
-        log_KBV = self.trained(batch.mel.to(self.device)).float().log_softmax(-1).transpose(0, 1)
+        """Negative log likelihood of the words, over all ways to place them, and the distance from their codes."""
+        logits_BKV, distances_BK = self.trained(batch.mel.to(self.device))
+        log_KBV = logits_BKV.log_softmax(-1).transpose(0, 1)
         targets = batch.targets.to(self.device)
-        return F.ctc_loss(log_KBV, targets, batch.n_tokens, batch.n_targets, blank=BLANK, zero_infinity=True)
+        loss = F.ctc_loss(log_KBV, targets, batch.n_tokens, batch.n_targets, blank=BLANK, zero_infinity=True)
+        return loss + self.recipe.options["distance"] * distances_BK.mean()
 
     @torch.no_grad()
     def score(self, final: bool) -> dict[str, float]:
         """Share of sounds that are captioned right, and of words that are wrong in speech, by wording."""
         count = FINAL_SENTENCES if final else 60
+        self._missed: list[float] = []
         scores = {"sounds": self._sounds_right(count)}
         for kept_out, name in ((False, "words_wrong"), (True, "words_wrong_kept_out")):
             scores[name] = self._words_wrong(count, kept_out)
-        return scores
+        return {**scores, "distance": round(float(np.mean(self._missed)), 4)}
 
     def _spot(self, samples: Sequence[Floats]) -> list[list[str]]:
         """The words of sounds, one at a time: in batches they would be padded."""
         found = []
         for one in samples:
             batch = batch_of(self.trained.encoder, [one], [()])
-            found.append(spotted(self.trained(batch.mel.to(self.device))[0].cpu(), int(batch.n_tokens)))
+            logits_BKV, distances_BK = self.trained(batch.mel.to(self.device))
+            found.append(spotted(logits_BKV[0].cpu(), int(batch.n_tokens)))
+            self._missed.append(float(distances_BK.mean()))
         return found
 
     def _sounds_right(self, count: int) -> float:

@@ -75,14 +75,18 @@ def _grounding_stage(recipe: Recipe, weights: Weights, device: torch.device) -> 
     return GroundingStage(recipe, device, parts)
 
 
+def _earlier_encoder(recipe: Recipe, weights: Weights) -> dict[str, torch.Tensor] | None:
+    """Weights of the encoder that a recipe goes on from."""
+    return float_tensors(weights.find(recipe.reads["encoder"])) if "encoder" in recipe.reads else None
+
+
 def make_stage(recipe: Recipe, weights: Weights, device: torch.device, folder: Path) -> Any:  # noqa: ANN401 - batches differ
     """Builds the stage of a recipe."""
     match recipe.stage:
         case "vision":
-            earlier_encoder = weights.find(recipe.reads["encoder"]) if "encoder" in recipe.reads else None
-            return VisionStage(recipe, device, float_tensors(earlier_encoder) if earlier_encoder else None)
+            return VisionStage(recipe, device, _earlier_encoder(recipe, weights))
         case "hearing":
-            return HearingStage(recipe, device, folder)
+            return HearingStage(recipe, device, folder, _earlier_encoder(recipe, weights))
         case "language":
             earlier = None
             if "backbone" in recipe.reads:
