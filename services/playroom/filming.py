@@ -1,6 +1,6 @@
 """Drawing films: the paths are few and exact, so what each covers is drawn once; color and noise are a film's own."""
 
-# N films, F frames, H height, W width, C channels
+# N films, F frames, H height, W width, C channels, X channels of a row of pixels
 
 from __future__ import annotations
 
@@ -74,6 +74,14 @@ def cover_path(shape: str, motion: str, size: str) -> Floats:
     return covered
 
 
+@lru_cache(maxsize=128)
+def _cover_channels(shape: str, motion: str, size: str) -> Floats:
+    """The same for every channel of each pixel, side by side (F, H, 3 W)."""
+    covered: Floats = cover_path(shape, motion, size).repeat(3, axis=-1)
+    covered.setflags(write=False)
+    return covered
+
+
 def draw_films(films: Sequence[Film]) -> Pixels:
     """Draws films, noise included.
 
@@ -82,23 +90,21 @@ def draw_films(films: Sequence[Film]) -> Pixels:
     """
     side = IMAGE_SIDE_PX
     frames_NFHWC = np.empty((len(films), N_FRAMES, side, side, 3), np.uint8)
-    # channel by channel: numpy is slow along an axis of three
-    pixels_CFHW = np.empty((3, N_FRAMES, side, side), np.float32)
-    scaled_FHW = np.empty_like(pixels_CFHW[0])
+    # pixels and channels in one axis: numpy is slow along an axis of three
+    noisy_FHX = np.empty((N_FRAMES, side, side * 3), np.float32)
+    pixels_FHX = np.empty_like(noisy_FHX)
     for drawn_FHWC, film in zip(frames_NFHWC, films, strict=True):
         facts = film.facts
         level = np.float32(BACKGROUND_LEVEL[facts.background])
         contrast_C = np.add(COLOR_RGB[facts.color], film.color_offset, dtype=np.float32) - level
-        cover_FHW = cover_path(facts.shape, facts.motion, film.size)
-        np.random.default_rng(film.noise_seed).standard_normal(out=pixels_CFHW, dtype=np.float32)
-        pixels_CFHW *= np.float32(film.noise_sigma)
-        pixels_CFHW += level
-        for channel, (pixels_FHW, contrast) in enumerate(zip(pixels_CFHW, contrast_C, strict=True)):
-            np.multiply(cover_FHW, contrast, out=scaled_FHW)
-            pixels_FHW += scaled_FHW
-            np.rint(pixels_FHW, out=pixels_FHW)
-            np.clip(pixels_FHW, 0, 255, out=pixels_FHW)
-            drawn_FHWC[..., channel] = pixels_FHW
+        np.multiply(_cover_channels(facts.shape, facts.motion, film.size), np.tile(contrast_C, side), out=pixels_FHX)
+        pixels_FHX += level
+        np.random.default_rng(film.noise_seed).standard_normal(out=noisy_FHX, dtype=np.float32)
+        noisy_FHX *= np.float32(film.noise_sigma)
+        pixels_FHX += noisy_FHX
+        np.rint(pixels_FHX, out=pixels_FHX)
+        np.clip(pixels_FHX, 0, 255, out=pixels_FHX)
+        drawn_FHWC[...] = pixels_FHX.reshape(drawn_FHWC.shape)
     return frames_NFHWC
 
 

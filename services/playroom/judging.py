@@ -138,11 +138,17 @@ def _through_jpeg(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _redrawn(pixels: NDArray[np.float32], where: tuple[slice, slice], fit: _Fit, level: NDArray[np.float32]) -> float:
-    """How far a picture is from one with that drawing in a cell, seen through JPEG."""
+    """What is left unexplained by a picture with that drawing in a cell, seen through JPEG, strong and weak alike."""
     cover = _templates().luma[fit.template].reshape(CELL_SIDE_PX, CELL_SIDE_PX, 1)
     redrawn = pixels.copy()
     redrawn[where] = level + cover * (fit.color - level)
-    return float(np.square(_through_jpeg(redrawn)[where] - pixels[where]).sum())
+    drawn, seen = ((picture[where] - level) @ _TO_YCC.T for picture in (_through_jpeg(redrawn), pixels))
+    left = 0.0
+    for channel in range(3):
+        size = float(np.square(drawn[..., channel]).sum())
+        overlap = float((drawn[..., channel] * seen[..., channel]).sum())
+        left += float(np.square(seen[..., channel]).sum()) - (overlap**2 / size if size > 0 else 0.0)
+    return left
 
 
 def _read_cell(
