@@ -95,6 +95,10 @@ def overview(result: Mapping[str, Any]) -> list[str]:
         if against:
             cells.append("; ".join(_lower(against.get(name)) for name, _ in mine.values()))
         lines.append((title, *cells))
+    if result.get("kept_out_lower"):
+        empty = [""] * (len(columns) - len(splits) - 1)
+        cells = [f"{_lower(result['kept_out_lower'])} points lower" if split == "test" else "–" for split in splits]
+        lines.append(("kept-out wordings, all rows on average", *cells, *empty))
     return _markdown_table(columns, lines)
 
 

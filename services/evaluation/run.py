@@ -93,7 +93,8 @@ class Evaluation:
         asking = _Asking(self, folder, [name for name in self.suite.rows if name not in skipped], progress)
         answers = asyncio.run(asking.ask(make_client))
         result = self._result(answers, versions, time.monotonic() - started)
-        result |= {"skipped": skipped, "cases": asking.shown}
+        kept_out = scores.kept_out_lower(result["rows"])
+        result |= {"skipped": skipped, "cases": asking.shown, "kept_out_lower": kept_out}
         against = self._baseline_rows(versions, result["rows"])
         if self.suite.baseline is not None:
             result["baseline"] = {"suite": self.suite.baseline.suite, "rows": against}

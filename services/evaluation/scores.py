@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -85,6 +86,19 @@ def lower(first: Mapping[str, Any], second: Mapping[str, Any], measure: Measure)
     }
 
 
+def kept_out_lower(rows: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return by how much the rows of the test split are worse in kept-out wordings, on average; None without any."""
+    mine = [row["wordings"]["lower"] for row in rows.values() if row["split"] == "test" and row["wordings"]["lower"]]
+    if not mine:
+        return None
+    mean = sum(worse["share"] for worse in mine) / len(mine)
+    below, above = (math.hypot(*(worse["interval_95"][end] - worse["share"] for worse in mine)) for end in (0, 1))
+    return {
+        "share": round(mean, 4),
+        "interval_95": [round(mean - below / len(mine), 4), round(mean + above / len(mine), 4)],
+    }
+
+
 def held_against(suite: SuiteSpec, rows: Mapping[str, Any], baseline: Mapping[str, Any]) -> dict[str, Any]:
     """Return by how much rows are worse than the baseline's rows of the same names."""
     return {
@@ -108,7 +122,8 @@ def check(suite: SuiteSpec, rows: Mapping[str, Any], against: Mapping[str, Any] 
         if row["at_most"] is not None:
             add(name, "words wrong", share, f"≤ {percent(row['at_most'])}", passed=share <= row["at_most"])
         worse = row["wordings"]["lower"]
-        if most is not None and worse is not None:
+        # of what was never shown at all, wordings are reported only
+        if most is not None and worse is not None and row["split"] == "test":
             asked = f"≤ {points(most)} lower"
             add(name, "kept-out wordings", worse["share"], asked, passed=worse["share"] <= most)
     if suite.baseline is not None:

@@ -77,7 +77,8 @@ class SuiteSpec(BaseModel):
     """A suite, as written.
 
     Attributes:
-        kept_out_at_most_lower: How much worse a row may score in wordings that were kept out of training.
+        kept_out_at_most_lower: How much worse a row of the test split may score in wordings that were kept out of
+            training.
         baseline: A suite to hold this one against.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from services.evaluation import run, sources
 from services.evaluation.report import markdown, short_checks
 from services.evaluation.run import Evaluation, RunOptions
 from services.evaluation.runner import RunSettings
+from services.evaluation.scores import kept_out_lower
 from services.evaluation.sources import check_row, draw_cases, missing_programs
 from services.evaluation.suite import RowSpec, SuiteSpec, load_suite, suite_files
 from services.playroom.foreign.programs import missing
@@ -118,6 +120,19 @@ def test_wordings_that_were_kept_out_are_held_against_the_others(gateway: FakeGa
     assert result["rows"]["fact"]["wordings"]["lower"]["share"] == 1.0
     assert short_checks(result) == ["fact: kept-out wordings 100.0 points lower, asked: ≤ 3.0 points lower"]
     assert short_checks(_run(gateway, tmp_path / "2", suite, set(range(40)) - kept_out)) == []
+    assert "| kept-out wordings, all rows on average | 100.0 (" in markdown(result)
+
+
+def test_kept_out_wordings_are_averaged_over_the_rows_of_the_test_split() -> None:
+    def row(split: str, lower: float) -> dict[str, Any]:
+        worse = {"share": lower, "interval_95": [lower - 0.03, lower + 0.04]}
+        return {"split": split, "wordings": {"lower": worse}}
+
+    found = kept_out_lower({"a": row("test", 0.02), "b": row("test", 0.04), "c": row("compositional", 0.9)})
+    assert found is not None
+    assert found["share"] == 0.03
+    assert found["interval_95"] == pytest.approx([0.03 - 0.03 / math.sqrt(2), 0.03 + 0.04 / math.sqrt(2)], abs=1e-4)
+    assert kept_out_lower({"c": row("compositional", 0.9)}) is None
 
 
 def test_a_suite_is_held_against_another(gateway: FakeGateway, tmp_path: Path) -> None:
