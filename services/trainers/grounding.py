@@ -236,10 +236,10 @@ class GroundingStage:
         index_of = {word: index for index, word in enumerate(words)}
         targets = torch.tensor([index_of[word] for sentence in said for word in sentence], device=self.device)
         lengths = (torch.tensor([len(row) for row in heard]), torch.tensor([len(sentence) for sentence in said]))
-        spotting = F.ctc_loss(log_BKV.transpose(0, 1), targets, *lengths, blank=BLANK, zero_infinity=True)
+        spotting: Tensor = F.ctc_loss(log_BKV.transpose(0, 1), targets, *lengths, blank=BLANK, zero_infinity=True)
         meant_BKD = log_BKV.detach().exp() @ known_VD
         counts_BK = torch.arange(rows_BKD.shape[1]) < lengths[0][:, None]
-        distance = F.mse_loss(rows_BKD[counts_BK], meant_BKD[counts_BK]) / known_VD.square().mean()
+        distance: Tensor = F.mse_loss(rows_BKD[counts_BK], meant_BKD[counts_BK]) / known_VD.square().mean()
         return spotting + distance
 
     @torch.no_grad()

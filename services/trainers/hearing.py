@@ -193,7 +193,8 @@ class HearingStage:
         log_KBV = logits_BKV.log_softmax(-1).transpose(0, 1)
         targets = batch.targets.to(self.device)
         loss = F.ctc_loss(log_KBV, targets, batch.n_tokens, batch.n_targets, blank=BLANK, zero_infinity=True)
-        return loss + self.recipe.options["distance"] * distances_BK.mean()
+        total: Tensor = loss + self.recipe.options["distance"] * distances_BK.mean()
+        return total
 
     @torch.no_grad()
     def score(self, final: bool) -> dict[str, float]:
