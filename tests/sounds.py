@@ -60,7 +60,7 @@ def wav(data: bytes, *, rate_hz: int = RATE_HZ, channels: int = 1, bits: int = 1
     """Return a WAV with any header over any bytes."""
     stated = len(data) if stated_bytes < 0 else stated_bytes
     frame_bytes = channels * bits // 8
-    head = struct.pack("<HHIIHH", 1, channels, rate_hz, rate_hz * frame_bytes & 0xFFFF_FFFF, frame_bytes, bits)
+    head = struct.pack("<HHIIHH", 1, channels, rate_hz, rate_hz * frame_bytes & 0xFFFF_FFFF, frame_bytes & 0xFFFF, bits)
     whole = min(0xFFFF_FFFF, 36 + stated)
     return (
         b"RIFF" + struct.pack("<I", whole) + b"WAVEfmt \x10\0\0\0" + head + b"data" + struct.pack("<I", stated) + data

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
 
 from anyplex import Client
 from anyplex.v1 import gateway_pb2
-from tests.cluster import Cluster, make_tiny_weights, running, write_profile
+from tests.cluster import SYSTEMS, Cluster, make_tiny_weights, running, write_profile
+from tests.fakes import tiny
 from tests.fault.bad_requests import whole
 from tests.fault.wire import SENDABLE
 
 # Well above what eight clients put on one component, so that only a test that means to makes it scale.
 TARGET_ONGOING = 12
+# Reads sounds and films, too; shares what it has in common with the systems that come along.
+EVERYTHING = Path(tiny.__file__).parent / "everything.yaml"
 
 
 @pytest.fixture(scope="package")
@@ -22,7 +26,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     root = tmp_path_factory.mktemp("fault")
     weights = root / "weights"
     weights.mkdir()
-    make_tiny_weights(weights)
+    systems = (*SYSTEMS, str(EVERYTHING))
+    make_tiny_weights(weights, systems)
     scaling = {"target_ongoing": TARGET_ONGOING, "upscale_delay_s": 1, "downscale_delay_s": 4}
     profile = write_profile(
         root / "profile.yaml",
@@ -30,7 +35,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         replicas={"min": 1, "max": 2},
         autoscaling=scaling,
     )
-    with running(root / "home", profile, name="fault", weights=weights) as cluster:
+    with running(root / "home", profile, name="fault", weights=weights, systems=systems) as cluster:
         yield cluster
 
 

@@ -1,0 +1,165 @@
+"""Row 6, and row 8 for sounds: hours in small files, headers that lie, sounds that are small, odd, damaged, or none."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from anyplex import Audio, Client
+from anyplex.v1 import gateway_pb2, types_pb2
+from tests.cluster import Cluster, pid_at
+from tests.fault.conftest import EVERYTHING
+from tests.fault.wire import Refusal, send
+from tests.sounds import encoded, forged_flac, forged_mp4, muxed, noise, opus_hour, tone, wav
+
+pytestmark = pytest.mark.cluster
+
+PLACE = "request.messages[0].parts[1].audio"
+MIB = 2**20
+MOST_MIB = 64
+# A tenfold guard against hanging; what was measured is printed.
+GUARD_MS = 1_000.0
+TRIES = 3
+
+
+def hear(channel: grpc.Channel, data: bytes) -> Refusal:
+    """Send a sound through the gateway."""
+    request = gateway_pb2.GenerateRequest(system=EVERYTHING.stem, sampling=types_pb2.Sampling(max_tokens=2))
+    message = request.messages.add(role=types_pb2.ROLE_USER)
+    message.parts.add(text="what is this?")
+    media = message.parts.add().media
+    media.modality, media.inline = "audio", data
+    return send(channel, request.SerializeToString())
+
+
+class Peak:
+    """How far the memory of a process has risen above what it held when this was made."""
+
+    def __init__(self, pid: int) -> None:
+        self._proc = Path(f"/proc/{pid}")
+        # Sets the highest mark back to what is held now.
+        (self._proc / "clear_refs").write_text("5")
+        self._before_kib = self._read("VmRSS")
+
+    def grown_mib(self) -> float:
+        """Return the highest mark since, above the beginning."""
+        return (self._read("VmHWM") - self._before_kib) / 1024
+
+    def _read(self, name: str) -> int:
+        lines = (self._proc / "status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "an hour of Opus": opus_hour,
+    "FLAC, 655,350 a second": lambda: forged_flac(rate_hz=655_350),
+    "FLAC, 1 a second": lambda: forged_flac(rate_hz=1),
+    "FLAC, 2^36 samples": lambda: forged_flac(samples=2**36 - 1),
+    "FLAC that does not say how long it is": lambda: forged_flac(seconds=130),
+    "MP4, 2^32 samples in its table": lambda: forged_mp4(2**32 - 1),
+    "WAV of 9 channels": lambda: wav(bytes(18_000), channels=9),
+    "WAV of 2^31 a second": lambda: wav(bytes(400), rate_hz=2**31 - 1),
+    "WAV that was a stream, of two minutes and a second": lambda: wav(
+        bytes(121 * 2_000), rate_hz=2_000, bits=8, stated_bytes=2**32 - 1
+    ),
+    "20,000 empty chunks": lambda: b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 20_000,
+}  # fmt: skip
+
+
+def test_row_6_hours_in_small_files(cluster: Cluster, channel: grpc.Channel) -> None:
+    assert hear(channel, encoded(tone())).code is grpc.StatusCode.OK
+    processes = {
+        "the encoder": pid_at(cluster.address_of(f"{EVERYTHING.stem}.hear")), "the gateway": pid_at(cluster.address)
+    }  # fmt: skip
+    took_ms: dict[str, float] = {}
+    grown_mib: Counter[str] = Counter()
+    for name, make in BOMBS.items():
+        data = make()
+        peaks = {process: Peak(pid) for process, pid in processes.items()}
+        refusals = [hear(channel, data) for _ in range(TRIES)]
+        assert {refusal.code for refusal in refusals} == {grpc.StatusCode.INVALID_ARGUMENT}, (name, refusals[0].message)
+        assert PLACE in refusals[0].fields, name
+        took_ms[name] = statistics.median(refusal.took_s for refusal in refusals) * 1000
+        for process, peak in peaks.items():
+            grown_mib[process] = max(grown_mib[process], round(peak.grown_mib()))
+    slowest = max(took_ms, key=lambda name: took_ms[name])
+    middle_ms = statistics.median(took_ms.values())
+    print(
+        f"figure: row 6: {len(took_ms)} of {len(took_ms)} refused, median {middle_ms:.0f} ms, "
+        f"slowest {took_ms[slowest]:.0f} ms ({slowest}); memory at most {dict(grown_mib)} MiB higher"
+    )
+    assert middle_ms < GUARD_MS
+    assert max(grown_mib.values()) < MOST_MIB
+
+
+def strange_sounds() -> dict[str, bytes]:
+    """Sounds that are small, odd, damaged, or none."""
+    rng = random.Random(8)
+    found: dict[str, bytes] = {}
+    for count in (0, 1, 2, 159, 161, 16_001):
+        found[f"{count} samples in a WAV"] = wav(bytes(2 * count))
+        if count:
+            found[f"{count} samples in a FLAC"] = encoded(noise(count), "FLAC")
+            found[f"{count} samples in Vorbis"] = encoded(noise(count), "OGG", "VORBIS")
+    for form, subtype in (
+        ("WAV", "PCM_U8"), ("WAV", "PCM_24"), ("WAV", "PCM_32"), ("WAV", "FLOAT"), ("WAV", "DOUBLE"), ("WAV", "ULAW"),
+        ("WAV", "ALAW"), ("WAV", "IMA_ADPCM"), ("WAVEX", "PCM_16"), ("RF64", "PCM_16"), ("FLAC", "PCM_S8"),
+        ("FLAC", "PCM_24"), ("OGG", "OPUS"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III"), ("AIFF", "PCM_16"),
+    ):  # fmt: skip
+        for channels in (1, 2):
+            found[f"{form} {subtype} of {channels} channels"] = encoded(noise(8_000, 1, channels), form, subtype)
+    for rate_hz in (100, 1_999, 2_000, 8_000, 44_100, 192_000, 192_001, 2**31 - 1, 0):
+        found[f"{rate_hz} a second"] = wav(bytes(2_000), rate_hz=rate_hz)
+    for channels in (0, 3, 8, 9, 65_535):
+        found[f"{channels} channels"] = wav(bytes(8 * 9 * 100), channels=channels)
+    for value in (np.nan, np.inf, 3e38):
+        found[f"{value} in a WAV"] = encoded(np.full(500, value, np.float32), "WAV", "FLOAT")
+    for stated in (0xFFFF_FFFF, 0x7FFF_F000, 0, 401, 400):
+        found[f"WAV of 400 bytes that states {stated}"] = wav(bytes(400), stated_bytes=stated)
+    found["MP4"] = muxed(tone(rate_hz=48_000), "mp4", "aac")
+    found["WebM"] = muxed(tone(rate_hz=48_000), "webm", "libopus")
+    found["FLAC out of a pipe"] = muxed(tone(rate_hz=48_000), "flac", "flac")
+    for name in ("WAV PCM_24 of 2 channels", "FLAC PCM_24 of 2 channels", "OGG OPUS of 1 channels", "MP4", "WebM",
+                 "OGG VORBIS of 2 channels", "MP3 MPEG_LAYER_III of 1 channels"):  # fmt: skip
+        data = found[name]
+        for share in (0.02, 0.2, 0.5, 0.9, 0.99):
+            found[f"{name} cut at {share:.0%}"] = data[: max(1, int(len(data) * share))]
+        for number in range(6):
+            damaged = bytearray(data)
+            for _ in range(1 + number):
+                damaged[rng.randrange(len(damaged) if number % 2 else 200)] = rng.randrange(256)
+            found[f"{name} damaged {number}"] = bytes(damaged)
+    for size in (1, 8, 1000):
+        found[f"{size} random bytes"] = rng.randbytes(size)
+    found["text"] = b"this is no sound"
+    found["a list of files"] = b"#EXTM3U\nfile:///etc/passwd\n"
+    found["an hour of Opus that states a second"] = opus_hour(1.0)
+    return found
+
+
+def test_row_8_strange_sounds(channel: grpc.Channel) -> None:
+    codes: Counter[str] = Counter()
+    wrong = []
+    for name, data in strange_sounds().items():
+        refusal = hear(channel, data)
+        codes[refusal.code.name] += 1
+        if refusal.code not in (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT):
+            wrong.append(f"{name}: {refusal.code.name} {refusal.message}")
+        elif refusal.code is grpc.StatusCode.INVALID_ARGUMENT:
+            assert PLACE in refusal.fields, (name, refusal.fields, refusal.message)
+    print(f"figure: row 8: {sum(codes.values())} sounds: {dict(codes)}")
+    assert wrong == []
+    assert codes["OK"] >= 60
+
+
+def test_sounds_beside_strange_ones_are_answered(client: Client) -> None:
+    for seconds in (0.1, 1.0, 4.2):
+        reply = client.generate(["what is this?", Audio(encoded(tone(seconds)))], system=EVERYTHING.stem, max_tokens=2)
+        assert reply.usage.media_tokens == round(10 * seconds)
