@@ -126,13 +126,9 @@ def _parts(parts: Sequence[str | studio.Medium]) -> list[str | Medium]:
 
 
 def _prompt(case: MediaCase) -> str:
-    """What is asked: the words of the last turn, and what is said in it where that is not to be written down."""
-    words = [part if isinstance(part, str) else f"“{part.said}”" for part in case.parts if _words(part)]
-    return " ".join(words)
-
-
-def _words(part: str | studio.Medium) -> str:
-    return part if isinstance(part, str) else part.said
+    """What is asked in the last turn, in words; what is said in quotes."""
+    words = [part if isinstance(part, str) else part.said and f"“{part.said}”" for part in case.parts]
+    return " ".join(word for word in words if word)
 
 
 def _fingerprint(case: MediaCase) -> str:
