@@ -10,6 +10,7 @@ import grpc.aio
 import numpy as np
 import pytest
 import torch
+import yaml
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
@@ -18,12 +19,15 @@ from graph.catalog import load_catalog
 from graph.errors import InvalidRequest
 from services.artifacts import ArtifactStore
 from services.checkpoints import import_checkpoint
+from services.deploy.plans import plan_deployment
 from services.runtime.component import Held
 from services.runtime.convert import tensor_from_proto
 from services.runtime.factory import ComponentSpec
 from services.runtime.server import ComponentServer
 from services.runtime.settings import RuntimeSettings
 from services.runtime.tensors import TensorStore, to_torch
+from tests.cluster import make_tiny_weights
+from tests.fakes import tiny
 from tests.sounds import RATE_HZ, encoded, noise, tone
 
 WINDOW_S = 30
@@ -139,6 +143,20 @@ async def test_what_is_longer_than_a_window_goes_on_in_the_next(tmp_path: Path, 
     torch.testing.assert_close(found, torch.cat(parts), rtol=0, atol=1e-4)
     assert card.max_tokens_per_item == 4 * 1500
     assert card.token_counts["audio"].tokens_per_unit * card.token_counts["audio"].max_units == 4 * 1500
+
+
+def test_a_profile_gives_a_system_these_ears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_checkpoint(tmp_path / "whisper")
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setenv("ANYPLEX_WEIGHTS", str(tmp_path / "weights"))
+    system = str(Path(tiny.__file__).parent / "everything.yaml")
+    versions = make_tiny_weights(tmp_path / "weights", [system])["everything"]
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(yaml.safe_dump({"profile": "own", "weights": {"everything.hear": str(tmp_path / "whisper")}}))
+    found = plan_deployment([system], str(profile), store=tmp_path / "own").systems["everything"].versions
+    assert found["hear"] != versions["hear"]
+    assert ArtifactStore(tmp_path / "own").get(found["hear"]).config["dims"]["n_audio_ctx"] == 1500
+    assert {slot for slot in versions if found[slot] != versions[slot]} == {"hear"}
 
 
 @pytest.mark.parametrize(
