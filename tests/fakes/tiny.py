@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +93,20 @@ def randomized(module: nn.Module, seed: int, scale: float = 1.0) -> dict[str, to
     return tensors
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Make what modules draw when they are built the same every time: versions are hashes of it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def clip_vision(store: ArtifactStore, seed: int = 0) -> str:
     """A vision encoder."""
     from services.encoders.clip_vision import ClipVision
 
-    module = ClipVision.from_config(CLIP_CONFIG)
+    with seeded(seed):
+        module = ClipVision.from_config(CLIP_CONFIG)
     return store.put(kind="encoder", type="clip_vision", config=CLIP_CONFIG, tensors=randomized(module, seed))
 
 
@@ -104,7 +114,8 @@ def whisper(store: ArtifactStore, seed: int = 0, config: Mapping[str, Any] = WHI
     """An audio encoder."""
     from services.encoders.whisper import WhisperEncoder
 
-    module = WhisperEncoder.from_config(config)
+    with seeded(seed):
+        module = WhisperEncoder.from_config(config)
     return store.put(kind="encoder", type="whisper", config=dict(config), tensors=randomized(module, seed))
 
 
@@ -115,7 +126,8 @@ def projector(store: ArtifactStore, type_name: str, seed: int = 0, modality: str
     config = PROJECTORS[type_name]
     if modality in STAGES:
         config = {**config, "stages": STAGES[modality]}
-    module = build_projector(type_name, config)
+    with seeded(seed):
+        module = build_projector(type_name, config)
     return store.put(kind="input_projector", type=type_name, config=config, tensors=randomized(module, seed))
 
 
@@ -134,7 +146,8 @@ def decoder(store: ArtifactStore, seed: int = 0, config: Mapping[str, Any] | Non
     from services.backbone.model import build_decoder
 
     config = config or decoder_config()
-    model = build_decoder(config)
+    with seeded(seed):
+        model = build_decoder(config)
     tensors = randomized(model, seed)
     if model.config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
