@@ -71,7 +71,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "65,535² in a JPEG": jpeg,
     "40,000² in a BMP": lambda: large_by_header("BMP", 18, struct.pack("<ii", SIDE, SIDE)),
     "2^24 squared in a WebP": lambda: b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff" * 6,
-    "a million empty blocks": lambda: b"GIF89a\1\0\1\0\0\0\0" + b"\x21\xfe\x00" * 1_000_000,
+    "200,000 empty blocks in a GIF": lambda: b"GIF89a\1\0\1\0\0\0\0" + b"\x21\xfe\x00" * 200_000,
 }
 
 
