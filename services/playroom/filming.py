@@ -24,6 +24,7 @@ from services.playroom.films import (
     START_PX,
     Film,
 )
+from services.playroom.noise import fill_with_noise
 from services.playroom.words import BACKGROUND_LEVEL, COLOR_RGB, IMAGE_SIDE_PX, RADIUS_PX
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -99,7 +100,7 @@ def draw_films(films: Sequence[Film]) -> Pixels:
         contrast_C = np.add(COLOR_RGB[facts.color], film.color_offset, dtype=np.float32) - level
         np.multiply(_cover_channels(facts.shape, facts.motion, film.size), np.tile(contrast_C, side), out=pixels_FHX)
         pixels_FHX += level
-        np.random.default_rng(film.noise_seed).standard_normal(out=noisy_FHX, dtype=np.float32)
+        fill_with_noise(noisy_FHX, film.noise_seed)
         noisy_FHX *= np.float32(film.noise_sigma)
         pixels_FHX += noisy_FHX
         np.rint(pixels_FHX, out=pixels_FHX)
