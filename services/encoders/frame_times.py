@@ -27,7 +27,8 @@ def choose_frames(starts_s: Sequence[float], last_s: float, count: int) -> tuple
     step = min(shown, default=0.0)
     # The last moment is the start of the last frame, or of the last of the frames that a long one stands for.
     end = float(starts[-1]) + max(0.0, last_s - step)
-    moments = [end * index / max(1, count - 1) for index in range(count)]
+    # Its end is exact, which end · n / n is not.
+    moments = np.linspace(0.0, end, count)
     # Times are rounded in files, so the frame is taken that begins nearest, half a step ahead included.
-    indices = np.searchsorted(starts, np.asarray(moments) + step / 2, side="right") - 1
-    return indices.clip(0, len(starts) - 1).tolist(), moments
+    indices = np.searchsorted(starts, moments + step / 2, side="right") - 1
+    return indices.clip(0, len(starts) - 1).tolist(), moments.tolist()
