@@ -80,7 +80,9 @@ class TalkMaker:
         """Asks what was said, for one sentence after the other; now and then a fact is asked by voice."""
         turns: list[Turn] = []
         while not turns or n_tokens - tokens_in(turns) > 2 * _TURN_TOKENS:
-            turns.append(self._transcript() if self.rng.random() < 0.7 else self._spoken((), ask_fact(self.rng)))
+            fact = ask_fact(self.rng)
+            is_fact = self.rng.random() < 0.3 and len(fact.prompt.split()) <= MAX_WORDS
+            turns.append(self._spoken((), fact) if is_fact else self._transcript())
         return write_conversation(turns, self.rng)
 
     def same_number(self, n_tokens: int) -> Conversation:
