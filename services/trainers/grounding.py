@@ -18,11 +18,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
+from services.input_projectors.linear import LinearProjector
 from services.input_projectors.models import build_projector
 from services.modules.lora import adapter_modules, add_adapter, use_adapter
 from services.playroom.films import Film, draw_film
 from services.playroom.scenes import Scene, Split, draw_scene, seed_of
-from services.playroom.sounds import draw_sound
+from services.playroom.sounds import Sound, draw_sound
 from services.trainers.conversations import Conversation, Encoder, TokenBatch
 from services.trainers.hearing import BLANK, Rooms, labels
 from services.trainers.inputs import Arrival, MediaBatch, MediaInputs, MediaReader
@@ -38,7 +39,17 @@ from services.trainers.language import (
     splice,
     text_conversations,
 )
-from services.trainers.media import MAX_WORDS, SILENCE, Shown, TokenWords, cell_words, frame_words, said_in, words_of
+from services.trainers.media import (
+    MAX_WORDS,
+    SILENCE,
+    Shown,
+    Speech,
+    TokenWords,
+    cell_words,
+    frame_words,
+    said_in,
+    words_of,
+)
 from services.trainers.recipe import Recipe
 from services.trainers.talks import Sources, TalkMaker
 
@@ -47,6 +58,7 @@ if TYPE_CHECKING:
 
 ADAPTER = "trained"
 FINAL_BATCHES = 10
+_RIDGE = 1e-3
 _SHARPNESS = 8.0
 """How fast a word gets unlikely with its squared distance, in units of the mean square of the words' embeddings."""
 
@@ -157,6 +169,8 @@ class GroundingStage:
             self.adapter = ADAPTER
             trained["lora"] = adapter_modules(self.decoder, ADAPTER)
         self.trained = nn.ModuleDict(trained)
+        if n_batches := int(recipe.options.get("least_squares", 0)):
+            self._solve(n_batches)
 
     def batch_maker(self) -> Callable[[int], GroundedBatch]:
         """Returns the recipe's batches."""
@@ -180,6 +194,41 @@ class GroundingStage:
             split,
         )
 
+    @torch.no_grad()
+    def _solve(self, n_batches: int) -> None:
+        """Starts linear projectors of pictures and films where the squared distance from the words is least."""
+        make = self._batches(Split.TRAIN)
+        sums: dict[str, tuple[Tensor, Tensor]] = {}
+        every = self.inputs.projectors.items()
+        linear = {name: projector for name, projector in every if isinstance(projector, LinearProjector)}
+        for index in range(n_batches):
+            batch = make(2**41 + index)
+            features = self.inputs.features(batch.media)
+            for modality, kind in (("image", Scene), ("video", Film)):
+                if modality not in features or modality not in linear:
+                    continue
+                shaped_NF = linear[modality].stages(features[modality][0].float()).flatten(0, -2)
+                inputs_NF = F.pad(shaped_NF, (0, 1), value=1.0).double()
+                wanted_ND = self._wanted([shown for shown in batch.shown if isinstance(shown, kind)]).double()
+                products = inputs_NF.T @ inputs_NF, inputs_NF.T @ wanted_ND
+                before = sums.get(modality)
+                sums[modality] = products if before is None else (before[0] + products[0], before[1] + products[1])
+        for modality, (square_FF, mixed_FD) in sums.items():
+            ridge = _RIDGE * square_FF.diagonal().mean() * torch.eye(len(square_FF), dtype=square_FF.dtype)
+            solved_FD = torch.linalg.solve(square_FF + ridge.to(square_FF.device), mixed_FD).float()
+            linear[modality].projection.weight.copy_(solved_FD[:-1].T)
+            linear[modality].projection.bias.copy_(solved_FD[-1])
+
+    def _wanted(self, seen: list[Shown]) -> Tensor:
+        """Sums of the words' embeddings that the tokens of pictures and films stand for (ND)."""
+        rows: list[list[int]] = []
+        for medium in seen:
+            for words in cell_words(medium) if isinstance(medium, Scene) else frame_words(medium):  # type: ignore[arg-type]
+                ids = [self.words.word(word) for word in words]
+                rows.append(ids + [-1] * (MAX_WORDS - len(ids)))
+        embedding = self.decoder.get_input_embeddings()
+        return embed_words(embedding, torch.tensor(rows, device=self.device), 0.0).float()
+
     def _logits(self, batch: GroundedBatch, embedded: list[Tensor], noise: float = 0.0) -> tuple[Tensor, Tensor]:
         embedding = self.decoder.get_input_embeddings()
         embeddings_BLD = embedding(batch.tokens.ids.to(self.device))
@@ -202,24 +251,16 @@ class GroundingStage:
 
     def _distance(self, shown: list[Shown], embedded: list[Tensor]) -> Tensor:
         """Mean distance of media from the words of their tokens; of sounds, over all ways to place the words."""
-        embedding = self.decoder.get_input_embeddings()
-        seen: list[Tensor] = []
-        rows: list[list[int]] = []
-        heard: list[Tensor] = []
-        said: list[list[str]] = []
-        for medium, row_TD in zip(shown, embedded, strict=True):
-            if isinstance(medium, Scene | Film):
-                seen.append(row_TD.float())
-                for words in cell_words(medium) if isinstance(medium, Scene) else frame_words(medium):
-                    ids = [self.words.word(word) for word in words]
-                    rows.append(ids + [-1] * (MAX_WORDS - len(ids)))
-            else:
-                heard.append(row_TD.float())
-                said.append(said_in(medium))
-        parts = [self._spotting_loss(heard, said)] if heard else []
+        pairs = list(zip(shown, embedded, strict=True))
+        seen = [(medium, row_TD) for medium, row_TD in pairs if isinstance(medium, Scene | Film)]
+        heard = [(medium, row_TD) for medium, row_TD in pairs if isinstance(medium, Sound | Speech)]
+        parts: list[Tensor] = []
+        if heard:
+            parts.append(self._spotting_loss([row.float() for _, row in heard], [said_in(one) for one, _ in heard]))
         if seen:
-            wanted_ND = embed_words(embedding, torch.tensor(rows, device=self.device), 0.0).float()
-            parts.append(F.mse_loss(torch.cat(seen), wanted_ND) / wanted_ND.square().mean())
+            wanted_ND = self._wanted([medium for medium, _ in seen])
+            given_ND = torch.cat([row_TD.float() for _, row_TD in seen])
+            parts.append(F.mse_loss(given_ND, wanted_ND) / wanted_ND.square().mean())
         return torch.stack(parts).sum()
 
     def _spotting_loss(self, heard: list[Tensor], said: list[list[str]]) -> Tensor:
