@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @click.command("eval")
 @click.argument("suite", required=False)
 @click.option("--system", "-s", "names", multiple=True, help="System to measure; may be given several times.")
-@click.option("--limit", "-n", type=click.IntRange(1), help="Most cases of a row.")
+@click.option("--limit", "-n", type=click.IntRange(1), help="Most cases of a row; such a run is not judged.")
 @click.option("--compare", "other", type=click.Path(exists=True, path_type=Path), metavar="RUN", help="Another run.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at a time.")
 @click.option("--deadline", "deadline_s", type=float, default=120.0, show_default=True, help="Seconds for an answer.")
@@ -96,6 +96,8 @@ def _run(
         result, folder = evaluation.run(connection.async_client, system.versions, show)
     for name, programs in result["skipped"].items():
         click.echo(f"LEFT OUT: {name}: not installed here: {programs}", err=True)
+    if result["limit"]:
+        click.echo(f"NOT JUDGED: only the first {result['limit']} cases of a row were asked", err=True)
     if not quiet:
         title = f"{result['suite']}: {system.name}"
         click.echo(table(title, report.COLUMNS, report.rows_table(result["rows"])))

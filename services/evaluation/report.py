@@ -90,7 +90,7 @@ def overview(result: Mapping[str, Any]) -> list[str]:
     lines = []
     for title in dict.fromkeys(row["title"] or name for name, row in rows.items()):
         mine = {row["split"]: (name, row) for name, row in rows.items() if (row["title"] or name) == title}
-        cells = [_cell(mine[split][1]) if split in mine else "–" for split in splits]
+        cells = [_cell(mine[split][1], judged=not result.get("limit")) if split in mine else "–" for split in splits]
         cells.append("; ".join(_lower(row["wordings"]["lower"]) for _, row in mine.values()))
         if against:
             cells.append("; ".join(_lower(against.get(name)) for name, _ in mine.values()))
@@ -102,9 +102,9 @@ def overview(result: Mapping[str, Any]) -> list[str]:
     return _markdown_table(columns, lines)
 
 
-def _cell(row: Mapping[str, Any]) -> str:
+def _cell(row: Mapping[str, Any], *, judged: bool) -> str:
     asked = _asked(row)
-    met = "" if not asked else " ✓" if _is_met(row) else " ✗"
+    met = "" if not asked or not judged else " ✓" if _is_met(row) else " ✗"
     aim = f"aim {percent(row['aim'])}" if row["aim"] is not None else ""
     wanted = ", ".join(text for text in (asked, aim) if text)
     return f"{percent(row['share'])} ({interval(row)}){met}" + (f", {wanted}" if wanted else "")
@@ -138,6 +138,8 @@ def _value(item: Mapping[str, Any]) -> str:
 
 def _verdict(result: Mapping[str, Any]) -> list[str]:
     short = short_checks(result)
+    if result.get("limit"):
+        return [f"**Not judged: only the first {result['limit']} cases of a row were asked.**"]
     if not result["checks"]:
         return ["Nothing is asked of these scores."]
     if not short:

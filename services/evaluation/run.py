@@ -19,7 +19,7 @@ from services.evaluation import pictures, report, scores
 from services.evaluation.answers import Answered, AnswerFile, CaseFile
 from services.evaluation.runner import RunSettings, ask_all
 from services.evaluation.sources import check_row, draw_cases, missing_programs
-from services.evaluation.suite import EvaluationCase, RowSpec, SuiteSpec
+from services.evaluation.suite import EvaluationCase, RowSpec, SuiteSpec, load_suite, suite_files
 
 ANSWERS = "answers.jsonl"
 CASES = "cases.jsonl"
@@ -49,7 +49,8 @@ class RunOptions:
 class Evaluation:
     """A suite, asked of one system.
 
-    Its folder is named after suite, system and versions: asking again goes on where it stopped.
+    Its folder is named after suite, system, versions and limit: asking again goes on where it stopped. A limited run
+    is not judged, and never stands in for a whole one.
 
     Args:
         suite: What to ask.
@@ -95,10 +96,7 @@ class Evaluation:
         result = self._result(answers, versions, time.monotonic() - started)
         kept_out = scores.kept_out_lower(result["rows"])
         result |= {"skipped": skipped, "cases": asking.shown, "kept_out_lower": kept_out}
-        against = self._baseline_rows(versions, result["rows"])
-        if self.suite.baseline is not None:
-            result["baseline"] = {"suite": self.suite.baseline.suite, "rows": against}
-        result["checks"] = scores.check(self.suite, result["rows"], against)
+        result |= self._judged(versions, result["rows"])
         if other is not None and compared is not None:
             result["comparison"] = {"with": other.name, "rows": scores.compare(answers, compared)}
         (folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -122,14 +120,31 @@ class Evaluation:
         return missing
 
     def _run_folder(self, suite: str, versions: Mapping[str, str]) -> Path:
-        return self._folder / f"{suite}-{self.settings.system}-{_digest(versions)}"
+        first = f"-first-{self.options.limit}" if self.options.limit else ""
+        return self._folder / f"{suite}-{self.settings.system}-{_digest(versions)}{first}"
 
-    def _baseline_rows(self, versions: Mapping[str, str], rows: Mapping[str, Any]) -> dict[str, Any]:
+    def _judged(self, versions: Mapping[str, str], rows: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what comes of holding the rows against the baseline and against what the suite asks."""
+        if self.options.limit:
+            return {"checks": []}
         if self.suite.baseline is None:
-            return {}
-        path = self._run_folder(self.suite.baseline.suite, versions) / RESULT
-        there = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
-        return scores.held_against(self.suite, rows, there)
+            return {"checks": scores.check(self.suite, rows)}
+        name = self.suite.baseline.suite
+        there, lacks = self._baseline_rows(name, versions)
+        against = scores.held_against(self.suite, rows, there)
+        return {
+            "baseline": {"suite": name, "rows": against, "lacks": lacks},
+            "checks": scores.check(self.suite, rows, against, lacks),
+        }
+
+    def _baseline_rows(self, name: str, versions: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+        """Return the rows of the run of another suite, or none of them and what that run lacks."""
+        path = self._run_folder(name, versions) / RESULT
+        if not path.exists():
+            return {}, f"there is no run of {name}"
+        result = json.loads(path.read_text(encoding="utf-8"))
+        lacks = scores.lacks(result, load_suite(name) if name in suite_files() else None)
+        return ({}, f"the run of {name} is not whole: {lacks}") if lacks else (result["rows"], "")
 
     def _result(self, answers: Mapping[str, Answered], versions: Mapping[str, str], took_s: float) -> dict[str, Any]:
         return {

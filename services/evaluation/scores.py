@@ -108,8 +108,30 @@ def held_against(suite: SuiteSpec, rows: Mapping[str, Any], baseline: Mapping[st
     }
 
 
-def check(suite: SuiteSpec, rows: Mapping[str, Any], against: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Return everything that the suite asks of its scores, and whether it is so."""
+def lacks(result: Mapping[str, Any], suite: SuiteSpec | None = None) -> str:
+    """Return what the result of a run lacks of its suite; nothing where it is whole."""
+    if result.get("limit"):
+        return f"only the first {result['limit']} cases of a row were asked"
+    if result.get("skipped"):
+        return f"left out: {', '.join(result['skipped'])}"
+    for name, row in suite.rows.items() if suite is not None else ():
+        count = result["rows"][name]["count"] if name in result["rows"] else 0
+        if count != row.count:
+            return f"{name}: {count} cases, the suite has {row.count}"
+    return ""
+
+
+def check(
+    suite: SuiteSpec, rows: Mapping[str, Any], against: Mapping[str, Any] | None = None, baseline_lacks: str = ""
+) -> list[dict[str, Any]]:
+    """Return everything that the suite asks of its scores, and whether it is so.
+
+    Args:
+        suite: What is asked.
+        rows: The scores.
+        against: By how much rows are worse than those of the baseline.
+        baseline_lacks: Why there are no rows of the baseline.
+    """
     checks: list[dict[str, Any]] = []
 
     def add(row: str, what: str, value: float | None, asked: str, *, passed: bool) -> None:
@@ -134,7 +156,8 @@ def check(suite: SuiteSpec, rows: Mapping[str, Any], against: Mapping[str, Any] 
                 value = against[name]["share"]
                 add(name, what, value, asked, passed=value <= most)
             else:
-                add(name, what, None, f"{asked}; there is no such row to hold it against", passed=False)
+                why = baseline_lacks or "there is no such row to hold it against"
+                add(name, what, None, f"{asked}; {why}", passed=False)
     return checks
 
 

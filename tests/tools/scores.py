@@ -33,13 +33,18 @@ def filled(text: str, path: Path) -> str:
     """Return a page with the table of a result in its place.
 
     Raises:
-        ValueError: The page has no place for that suite.
+        ValueError: The page has no place for that suite, or the result is not that of a whole run of it.
     """
+    from services.evaluation.scores import lacks
+    from services.evaluation.suite import load_suite
+
     path = path.resolve()
     result = json.loads(path.read_text(encoding="utf-8"))
     suite, name = result["suite"], path.relative_to(ROOT).as_posix()
     if suite not in {match.group(1) for match in _TABLE.finditer(text)}:
         raise ValueError(f"no place for scores of {suite}")
+    if lacking := lacks(result, load_suite(suite)):
+        raise ValueError(f"{name} is no whole run: {lacking}")
 
     def replaced(match: re.Match[str]) -> str:
         if match.group(1) != suite:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.evaluation import report
+from services.evaluation import report, suite
+from services.evaluation.suite import SuiteSpec
 from tests.tools import scores
 
 PAGE = "# Page\n\n<!-- scores of some: none yet -->\n<!-- end of scores -->\n\nmore\n"
@@ -18,12 +19,15 @@ PAGE = "# Page\n\n<!-- scores of some: none yet -->\n<!-- end of scores -->\n\nm
 def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(scores, "ROOT", tmp_path)
     monkeypatch.setattr(report, "overview", lambda found: [f"| {found['share']} |", "|---|"])
+    spec = {"suite": "some", "rows": {"a": {"source": "media", "split": "test", "kind": "fact", "count": 20}}}
+    monkeypatch.setattr(suite, "load_suite", lambda name: SuiteSpec.model_validate({**spec, "suite": name}))
     return written(tmp_path / "some-x" / "result.json", share=0.9)
 
 
 def written(path: Path, **fields: Any) -> Path:
     path.parent.mkdir(exist_ok=True)
-    content = {"suite": "some", "system": "next-gpt", "asked_at": "2026-01-01 00:00 UTC", **fields}
+    content = {"suite": "some", "system": "next-gpt", "asked_at": "2026-01-01 00:00 UTC", "rows": {"a": {"count": 20}}}
+    content |= fields
     path.write_text(json.dumps(content))
     return path
 
@@ -46,3 +50,17 @@ def test_a_table_is_filled_in_and_replaced(result: Path) -> None:
 def test_a_suite_without_a_place(result: Path) -> None:
     with pytest.raises(ValueError, match="no place for scores of other"):
         scores.filled(PAGE, written(result, suite="other"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"limit": 5, "rows": {"a": {"count": 5}}}, "only the first 5 cases of a row were asked"),
+        ({"skipped": {"b": "espeak-ng"}}, "left out: b"),
+        ({"rows": {"a": {"count": 19}}}, "a: 19 cases, the suite has 20"),
+        ({"rows": {}}, "a: 0 cases, the suite has 20"),
+    ],
+)
+def test_only_whole_runs_are_told_of(result: Path, fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=f"some-x/result.json is no whole run: {problem}"):
+        scores.filled(PAGE, written(result, **fields))

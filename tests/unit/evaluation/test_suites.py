@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,13 +141,47 @@ def test_a_suite_is_held_against_another(gateway: FakeGateway, tmp_path: Path) -
     own = _suite("own", rows)
     other = _suite("other", rows, baseline={"suite": "own", "at_most_lower": 0.03})
     result = _run(gateway, tmp_path, other, set())
-    assert "there is no such row to hold it against" in short_checks(result)[0]
+    assert "there is no run of own" in short_checks(result)[0]
     _run(gateway, tmp_path, own, set())
     assert short_checks(_run(gateway, tmp_path, other, set())) == []
     result = _run(gateway, tmp_path, other, {3, 4}, fresh=True)
     assert result["baseline"]["rows"]["fact"]["share"] == 0.1
     assert short_checks(result) == ["fact: against own 10.0 points lower, asked: ≤ 3.0 points lower"]
     assert "points lower than own" in markdown(result)
+
+
+def test_a_limited_run_leaves_the_whole_one_alone_and_is_not_judged(gateway: FakeGateway, tmp_path: Path) -> None:
+    suite = _suite(rows={"fact": {**_ROWS["fact"], "count": 20}}, baseline={"suite": "own", "at_most_lower": 0.03})
+    _run(gateway, tmp_path, suite, set())
+    (whole,) = tmp_path.iterdir()
+    before = {path.name: path.read_bytes() for path in whole.iterdir()}
+    for fresh in (False, True):
+        result = _run(gateway, tmp_path, suite, {0, 1, 2}, limit=3, fresh=fresh)
+        assert result["rows"]["fact"]["right"] == 0
+        assert short_checks(result) == []
+        page = (tmp_path / f"{whole.name}-first-3" / "report.md").read_text()
+        assert "**Not judged: only the first 3 cases of a row were asked.**" in page
+        assert "✗" not in page
+    assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "problem"),
+    [
+        ("own", {"limit": 20}, "the run of own is not whole: only the first 20 cases of a row were asked"),
+        ("own", {"skipped": {"sound": "espeak-ng"}}, "the run of own is not whole: left out: sound"),
+        ("understanding", {}, "the run of understanding is not whole: caption/test: 0 cases, the suite has 600"),
+    ],
+)
+def test_only_whole_runs_are_baselines(
+    gateway: FakeGateway, tmp_path: Path, name: str, fields: dict[str, Any], problem: str
+) -> None:
+    rows = {"fact": {**_ROWS["fact"], "count": 20}}
+    _run(gateway, tmp_path, _suite(name, rows), set())
+    (there,) = tmp_path.glob("*/result.json")
+    there.write_text(json.dumps({**json.loads(there.read_text()), **fields}))
+    result = _run(gateway, tmp_path, _suite("other", rows, baseline={"suite": name, "at_most_lower": 0.03}), set())
+    assert short_checks(result) == [f"fact: against {name} is not known, asked: ≤ 3.0 points lower; {problem}"]
 
 
 def test_missing_programs_are_told_and_rows_left_out_only_when_asked(
