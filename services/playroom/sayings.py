@@ -66,8 +66,11 @@ FACTS: Final[dict[str, Wordings]] = {
             "go one step higher than {x}",
             "what pitch comes above {x}?",
             "{x}, one step higher?",
+            "which pitch follows {x} upwards?",
+            "tell me the pitch one step higher than {x}",
+            "name what is one step higher than {x}",
         ),
-        ("which pitch follows {x} upwards?", "name the pitch one step higher than {x}"),
+        ("tell me what is one step higher than {x}", "name the pitch one step higher than {x}"),
     ),
     "lower": Wordings(
         (
@@ -77,8 +80,11 @@ FACTS: Final[dict[str, Wordings]] = {
             "go one step lower than {x}",
             "what pitch comes below {x}?",
             "{x}, one step lower?",
+            "which pitch follows {x} downwards?",
+            "tell me the pitch one step lower than {x}",
+            "name what is one step lower than {x}",
         ),
-        ("which pitch follows {x} downwards?", "name the pitch one step lower than {x}"),
+        ("tell me what is one step lower than {x}", "name the pitch one step lower than {x}"),
     ),
     "sound_of": Wordings(
         (
@@ -110,8 +116,12 @@ FACTS: Final[dict[str, Wordings]] = {
             "how many is one more than {x}?",
             "what number comes after {x}?",
             "count one more than {x}",
+            "which number follows {x}?",
+            "add one to {x}",
+            "tell me one more than {x}",
+            "which number comes after {x}?",
         ),
-        ("which number follows {x}?", "add one to {x}"),
+        ("tell me what is one more than {x}", "which number is one more than {x}?"),
     ),
     "less": Wordings(
         (
@@ -121,8 +131,12 @@ FACTS: Final[dict[str, Wordings]] = {
             "how many is one less than {x}?",
             "what number comes before {x}?",
             "count one less than {x}",
+            "which number goes before {x}?",
+            "take one from {x}",
+            "tell me one less than {x}",
+            "which number comes before {x}?",
         ),
-        ("which number goes before {x}?", "take one from {x}"),
+        ("tell me what is one less than {x}", "which number is one less than {x}?"),
     ),
     "category": Wordings(
         (
@@ -143,6 +157,9 @@ FACTS: Final[dict[str, Wordings]] = {
             "tell me which is larger, {x} or {y}",
             "is {x} or {y} larger?",
             "which is bigger, {x} or {y}?",
+            "of {x} and {y}, what is larger?",
+            "{x} or {y}, which is larger?",
+            "say which is bigger, {x} or {y}",
         ),
         ("of {x} and {y}, which is larger?", "say which is larger, {x} or {y}"),
     ),

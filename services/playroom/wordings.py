@@ -333,6 +333,12 @@ CHANGED: Final = Wordings(
         "say what is different",
         "how do the two differ?",
         "what differs?",
+        "what is no longer the same?",
+        "which attribute is not the same?",
+        "what is not the same in both?",
+        "what is not alike?",
+        "say what changed",
+        "tell me what has changed",
     ),
     kept_out=("what is not the same?", "say what has changed"),
 )
