@@ -104,6 +104,8 @@ def _run(
         if "comparison" in result:
             rows = report.comparison_table(result["comparison"]["rows"])
             click.echo(table(f"\nagainst {result['comparison']['with']}", report.COMPARISON_COLUMNS, rows))
+            if missing := report.left_out(result["comparison"]):
+                click.echo(missing)
         click.echo(f"written to {folder}\n", err=True)
     return dict(result)
 

@@ -50,6 +50,12 @@ def comparison_table(rows: Mapping[str, Any]) -> list[tuple[object, ...]]:
     ]
 
 
+def left_out(comparison: Mapping[str, Any]) -> str:
+    """Return which rows a comparison lacks, as a sentence; nothing where it has all."""
+    names = ", ".join(comparison["left_out"])
+    return f"Not compared, for want of cases that both runs were asked: {names}." if names else ""
+
+
 def short_checks(result: Mapping[str, Any]) -> list[str]:
     """Return everything that is asked and is not so, as sentences."""
     return [
@@ -154,6 +160,8 @@ def _comparison(comparison: Mapping[str, Any] | None) -> list[str]:
         return []
     lines = ["", f"## Against {comparison['with']}", ""]
     lines += _markdown_table(COMPARISON_COLUMNS, comparison_table(comparison["rows"]))
+    if missing := left_out(comparison):
+        lines += ["", missing]
     for name, row in comparison["rows"].items():
         for what in ("lost", "gained"):
             if row[f"{what}_cases"]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from anyplex import AsyncClient
-from graph.errors import FailedPrecondition, NotFound
+from graph.errors import FailedPrecondition, InvalidRequest, NotFound
 from services.evaluation import pictures, report, scores
 from services.evaluation.answers import Answered, AnswerFile, CaseFile
 from services.evaluation.runner import RunSettings, ask_all
@@ -82,10 +82,11 @@ class Evaluation:
 
         Raises:
             AnyplexError: The gateway cannot be reached, or the suite is wrong.
+        InvalidRequest: The run to compare with shares no case with this one.
             FailedPrecondition: A program that cases are made with is not installed.
         """
         other = self.options.other
-        compared = _read_other(other) if other is not None else None
+        compared = self._read_other(other) if other is not None else None
         skipped = self._skipped()
         folder = self._run_folder(self.suite.suite, versions)
         if self.options.fresh:
@@ -98,12 +99,27 @@ class Evaluation:
         result |= {"skipped": skipped, "cases": asking.shown, "kept_out_lower": kept_out}
         result |= self._judged(versions, result["rows"])
         if other is not None and compared is not None:
-            result["comparison"] = {"with": other.name, "rows": scores.compare(answers, compared)}
+            rows = scores.compare(answers, compared)
+            left_out = [name for name in result["rows"] if name not in rows]
+            result["comparison"] = {"with": other.name, "rows": rows, "left_out": left_out}
         (folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / REPORT).write_text(report.markdown(result), encoding="utf-8")
         title = f"{result['suite']}: {result['system']}"
         (folder / SCORES).write_text(pictures.scores_svg(title, result["rows"]), encoding="utf-8")
+        if "comparison" in result and not result["comparison"]["rows"]:
+            raise InvalidRequest(f"no case in common with {other}; this run is in {folder}")
         return result, folder
+
+    def _read_other(self, path: Path) -> dict[str, Answered]:
+        file = path / ANSWERS if path.is_dir() else path
+        if not file.exists():
+            raise NotFound(f"no answers of a run at {path}")
+        answers = AnswerFile(file).read()
+        if not any(answer.row in self.suite.rows for answer in answers.values()):
+            raise InvalidRequest(
+                f"no case in common with {path}: no row of the suite {self.suite.suite} was asked there"
+            )
+        return answers
 
     def _skipped(self) -> dict[str, str]:
         """Return the rows that cannot be asked here, with what they lack."""
@@ -242,13 +258,6 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _read_other(path: Path) -> dict[str, Answered]:
-    file = path / ANSWERS if path.is_dir() else path
-    if not file.exists():
-        raise NotFound(f"no answers of a run at {path}")
-    return AnswerFile(file).read()
 
 
 def _digest(versions: Mapping[str, str]) -> str:

@@ -42,11 +42,16 @@ def gateway() -> Iterator[FakeGateway]:
 
 
 def _run(
-    gateway: FakeGateway, folder: Path, wrong: set[int], versions: str = "v1", other: Path | None = None
+    gateway: FakeGateway,
+    folder: Path,
+    wrong: set[int],
+    versions: str = "v1",
+    other: Path | None = None,
+    suite: SuiteSpec = SUITE,
 ) -> tuple[dict[str, Any], Path, Oracle]:
-    oracle = Oracle(SUITE, wrong)
+    oracle = Oracle(suite, wrong)
     gateway.scripts = [oracle] * 1000
-    evaluation = Evaluation(SUITE, RunSettings("next-gpt", concurrency=4), folder, RunOptions(other=other))
+    evaluation = Evaluation(suite, RunSettings("next-gpt", concurrency=4), folder, RunOptions(other=other))
     result, run_folder = evaluation.run(lambda: AsyncClient(gateway.address), {"think": versions}, lambda *_: None)
     return result, run_folder, oracle
 
@@ -88,6 +93,32 @@ def test_compares_runs_case_by_case(gateway: FakeGateway, tmp_path: Path) -> Non
     assert "caption/test, lost: `caption/test/2`" in (folder / "report.md").read_text()
     with pytest.raises(NotFound):
         _run(gateway, tmp_path, wrong=set(), other=tmp_path / "nope")
+
+
+def _with_rows(**rows: dict[str, Any]) -> SuiteSpec:
+    """The suite with some rows changed, or with other rows where their names are others."""
+    specs = {name.replace("_", "/"): SUITE.rows["color/test"].model_dump() | row for name, row in rows.items()}
+    return SuiteSpec.model_validate({"suite": "changed", "rows": specs})
+
+
+def test_a_comparison_names_the_rows_that_it_lacks(gateway: FakeGateway, tmp_path: Path) -> None:
+    _, first, _ = _run(gateway, tmp_path, wrong=set())
+    changed = _with_rows(caption_test={"seed": 7}, color_test={}, more_test={})
+    result, folder, _ = _run(gateway, tmp_path, wrong=set(), other=first, suite=changed)
+    assert list(result["comparison"]["rows"]) == ["color/test"]
+    sentence = "Not compared, for want of cases that both runs were asked: caption/test, more/test."
+    assert sentence in (folder / "report.md").read_text()
+
+
+def test_runs_without_a_case_in_common_are_not_compared(gateway: FakeGateway, tmp_path: Path) -> None:
+    _, first, _ = _run(gateway, tmp_path, wrong=set())
+    with pytest.raises(InvalidRequest, match="no case in common with .*: no row of the suite changed was asked there"):
+        _run(gateway, tmp_path, wrong=set(), other=first, suite=_with_rows(more_test={}))
+    assert list(tmp_path.iterdir()) == [first]
+    with pytest.raises(InvalidRequest, match="no case in common with .*; this run is in "):
+        _run(gateway, tmp_path, wrong=set(), other=first, suite=_with_rows(color_test={"seed": 7}))
+    (folder,) = tmp_path.glob("changed-*")
+    assert json.loads((folder / "result.json").read_text())["rows"]["color/test"]["right"] == 8
 
 
 def test_failures_count_as_wrong_and_are_asked_again(gateway: FakeGateway, tmp_path: Path) -> None:
