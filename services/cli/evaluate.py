@@ -49,7 +49,7 @@ def evaluate(
     """Measure systems with SUITE; without one, list the suites.
 
     Writes cases, answers, JSON and Markdown with pictures, and goes on where a run was stopped. Exits with 10 where
-    a figure that the suite asks for is missed.
+    a figure that the suite asks for is missed, or not known because its row was left out.
     """
     from services.evaluation.run import Evaluation, RunOptions
     from services.evaluation.runner import RunSettings

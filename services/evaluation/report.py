@@ -150,9 +150,10 @@ def _verdict(result: Mapping[str, Any]) -> list[str]:
         return ["Nothing is asked of these scores."]
     if not short:
         return [f"All {len(result['checks'])} figures that are asked for are reached."]
-    return [f"**{len(short)} of {len(result['checks'])} figures that are asked for are missed:**", ""] + [
-        f"- {line}" for line in short
-    ]
+    unknown = sum(item["value"] is None for item in result["checks"])
+    missed = f"{len(short) - unknown} of {len(result['checks'])} figures that are asked for are missed"
+    also = f", {unknown} are not known" if unknown else ""
+    return [f"**{missed}{also}:**", "", *(f"- {line}" for line in short)]
 
 
 def _comparison(comparison: Mapping[str, Any] | None) -> list[str]:

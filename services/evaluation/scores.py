@@ -124,7 +124,7 @@ def lacks(result: Mapping[str, Any], suite: SuiteSpec | None = None) -> str:
 def check(
     suite: SuiteSpec, rows: Mapping[str, Any], against: Mapping[str, Any] | None = None, baseline_lacks: str = ""
 ) -> list[dict[str, Any]]:
-    """Return everything that the suite asks of its scores, and whether it is so.
+    """Return everything that the suite asks of its scores, and whether it is so; of rows left out it is not known.
 
     Args:
         suite: What is asked.
@@ -134,30 +134,32 @@ def check(
     """
     checks: list[dict[str, Any]] = []
 
-    def add(row: str, what: str, value: float | None, asked: str, *, passed: bool) -> None:
+    def add(
+        row: str, what: str, value: float | None, asked: str, least: float = -math.inf, most: float = math.inf
+    ) -> None:
+        passed = value is not None and least <= value <= most
         checks.append({"row": row, "what": what, "value": value, "asked": asked, "passed": passed})
 
-    for name, row in rows.items():
-        share, most = row["share"], suite.kept_out_at_most_lower
-        if row["at_least"] is not None:
-            add(name, "share", share, f"≥ {percent(row['at_least'])}", passed=share >= row["at_least"])
-        if row["at_most"] is not None:
-            add(name, "words wrong", share, f"≤ {percent(row['at_most'])}", passed=share <= row["at_most"])
-        worse = row["wordings"]["lower"]
+    for name, spec in suite.rows.items():
+        row, most = rows.get(name), suite.kept_out_at_most_lower
+        share = row["share"] if row else None
+        if spec.at_least is not None:
+            add(name, "share", share, f"≥ {percent(spec.at_least)}", least=spec.at_least)
+        if spec.at_most is not None:
+            add(name, "words wrong", share, f"≤ {percent(spec.at_most)}", most=spec.at_most)
+        worse = row["wordings"]["lower"] if row else None
         # of what was never shown at all, wordings are reported only
-        if most is not None and worse is not None and row["split"] == "test":
-            asked = f"≤ {points(most)} lower"
-            add(name, "kept-out wordings", worse["share"], asked, passed=worse["share"] <= most)
+        if most is not None and spec.split == "test" and (worse is not None or row is None):
+            add(name, "kept-out wordings", worse["share"] if worse else None, f"≤ {points(most)} lower", most=most)
     if suite.baseline is not None:
         most = suite.baseline.at_most_lower
-        for name in rows:
+        for name in suite.rows:
             what, asked = f"against {suite.baseline.suite}", f"≤ {points(most)} lower"
             if against is not None and name in against:
-                value = against[name]["share"]
-                add(name, what, value, asked, passed=value <= most)
+                add(name, what, against[name]["share"], asked, most=most)
             else:
-                why = baseline_lacks or "there is no such row to hold it against"
-                add(name, what, None, f"{asked}; {why}", passed=False)
+                why = "there is no such row to hold it against" if name in rows else "it was left out"
+                add(name, what, None, f"{asked}; {baseline_lacks or why}", most=most)
     return checks
 
 

@@ -200,6 +200,22 @@ def test_missing_programs_are_told_and_rows_left_out_only_when_asked(
         _run(gateway, tmp_path, _suite(rows={"sound": _ROWS["sound"]}), set(), skip_missing=True)
 
 
+def test_what_is_asked_of_rows_left_out_is_not_known(
+    gateway: FakeGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "missing_programs", lambda row: ["sox"] if row.kind == "sound_caption" else [])
+    rows = {"sound": {**_ROWS["sound"], "at_least": 0.98}, "fact": {**_ROWS["fact"], "count": 40}}
+    suite = _suite(rows=rows, kept_out_at_most_lower=0.03, baseline={"suite": "own", "at_most_lower": 0.03})
+    _run(gateway, tmp_path, _suite("own", {"fact": rows["fact"]}), set())
+    result = _run(gateway, tmp_path, suite, set(), skip_missing=True)
+    assert short_checks(result) == [
+        "sound: share is not known, asked: ≥ 98.0 %",
+        "sound: kept-out wordings is not known, asked: ≤ 3.0 points lower",
+        "sound: against own is not known, asked: ≤ 3.0 points lower; it was left out",
+    ]
+    assert "**0 of 6 figures that are asked for are missed, 3 are not known:**" in markdown(result)
+
+
 def test_rows_say_what_they_need() -> None:
     spoken = RowSpec(source="media", split="test", kind="transcript", count=2)
     assert bool(missing_programs(spoken)) is not can_speak()
