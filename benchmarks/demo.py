@@ -20,7 +20,7 @@ from benchmarks._results import Bar, draw, judge, write
 ROOT = Path(__file__).resolve().parents[1]
 ANSWER = "  → "
 END_S = 90.0
-RESIDENT_GIB = 8.0
+RESIDENT_GB = 8.0
 
 
 class MemoryWatch(threading.Thread):
@@ -38,8 +38,8 @@ class MemoryWatch(threading.Thread):
 
         while not self._ending.wait(0.5):
             processes = resident_tree(self._pid)
-            held_gib = sum(process.resident_bytes for process in processes) / 2**30
-            self.samples.append((time.monotonic() - self._begun_s, held_gib, len(processes)))
+            held_gb = sum(process.resident_bytes for process in processes) / 1e9
+            self.samples.append((time.monotonic() - self._begun_s, held_gb, len(processes)))
 
     def end(self) -> None:
         """Stop looking."""
@@ -70,7 +70,7 @@ def run_once(command: Sequence[str]) -> dict[str, Any]:
         "last_answer_s": answers_s[-1],
         "answers": len(answers_s),
         "end_s": time.monotonic() - begun_s,
-        "resident_gib": max((held for _, held, _ in watch.samples), default=0.0),
+        "resident_gb": max((held for _, held, _ in watch.samples), default=0.0),
         "processes": max((count for _, _, count in watch.samples), default=0),
         "memory": [(round(at_s, 2), round(held, 3)) for at_s, held, _ in watch.samples],
     }
@@ -80,12 +80,12 @@ def paint(axes: Any, runs: Sequence[dict[str, Any]]) -> None:  # noqa: ANN401
     """Draw memory over time, with the first and last answer of every run."""
     (axis,) = axes
     for index, run in enumerate(runs):
-        times_s, held_gib = zip(*run["memory"], strict=True) if run["memory"] else ((), ())
-        axis.plot(times_s, held_gib, color=f"C{index}", label=f"run {index + 1}")
+        times_s, held_gb = zip(*run["memory"], strict=True) if run["memory"] else ((), ())
+        axis.plot(times_s, held_gb, color=f"C{index}", label=f"run {index + 1}")
         axis.axvline(run["first_answer_s"], color=f"C{index}", linestyle=":")
         axis.axvline(run["last_answer_s"], color=f"C{index}", linestyle="--")
     axis.set_xlabel("seconds (dotted: first answer, dashed: last)")
-    axis.set_ylabel("resident, GiB")
+    axis.set_ylabel("resident, GB")
     axis.set_ylim(bottom=0)
     axis.legend()
 
@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     command = [sys.executable, "-m", "services.cli.demo", *options.systems]
     runs = [run_once(command) for _ in range(options.runs)]
-    names = ("first_answer_s", "last_answer_s", "end_s", "resident_gib", "processes")
+    names = ("first_answer_s", "last_answer_s", "end_s", "resident_gb", "processes")
     median = {name: statistics.median(run[name] for run in runs) for name in names}
     write("demo", {"systems": options.systems, "median": median, "runs": runs})
     draw("demo", 1, lambda axes: paint(axes, runs))
@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> int:
         print(f"{name:44} {median[key]:8.2f} s")
     return judge([
         Bar("everything, from nothing to nothing", median["end_s"], most=END_S, unit="s"),
-        Bar("memory of all processes together, at the most", median["resident_gib"], most=RESIDENT_GIB, unit="GiB"),
+        Bar("memory of all processes together, at the most", median["resident_gb"], most=RESIDENT_GB, unit="GB"),
     ])  # fmt: skip
 
 

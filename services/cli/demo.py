@@ -162,7 +162,7 @@ def _show_cluster(state: ClusterState) -> None:
     click.echo("\n" + table("", ("component", "replica", "memory", "start s"), rows))
     processes = [*resident_tree(state.pid), *[own for own in resident_tree(os.getpid()) if own.pid == os.getpid()]]
     total = sum({process.pid: process.resident_bytes for process in processes}.values())
-    click.echo(f"{len(processes)} processes hold {total / 2**30:.2f} GiB together (Ray's and this one included)")
+    click.echo(f"{len(processes)} processes hold {total / 1e9:.2f} GB together (Ray's and this one included)")
 
 
 if __name__ == "__main__":
