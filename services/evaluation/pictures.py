@@ -16,7 +16,7 @@ from services.evaluation.thumbnails import SIDE_PX, thumbnail
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-_LABEL_PX, _BAR_PX, _ROW_PX, _NUMBER_PX = 240, 420, 30, 170
+_LABEL_PX, _BAR_PX, _ROW_PX, _NUMBER_PX = 240, 420, 30, 230
 _TILE_PX, _LINE_PX, _TEXT_PX, _COLUMNS, _LINE_LETTERS = 396, 13, 12 * 13, 3, 62
 _SHOWN_WRONG, _SHOWN_RIGHT = 9, 3
 _SHEET_COLORS = 128
@@ -50,14 +50,20 @@ def _bar(name: str, row: Mapping[str, Any], top: int) -> list[str]:
         f'<rect x="{_LABEL_PX}" y="{top + 5}" width="{_BAR_PX * row["share"]:.1f}" height="{_ROW_PX - 10}"'
         ' fill="#4477aa"/>',
         f'<line x1="{x(low)}" x2="{x(high)}" y1="{middle}" y2="{middle}" stroke="black" stroke-width="2"/>',
-        f'<text x="{_LABEL_PX + _BAR_PX + 10}" y="{middle + 4}">{100 * row["share"]:.1f} %  '
-        f"({row['right']} of {row['count']})</text>",
+        f'<text x="{_LABEL_PX + _BAR_PX + 10}" y="{middle + 4}">{100 * row["share"]:.1f} %  ({_counts(row)})</text>',
     ]
     bar = row["at_least"] if row["at_least"] is not None else row["at_most"]
     if bar is not None:
         mark = x(bar)
         lines.append(f'<line x1="{mark}" x2="{mark}" y1="{top}" y2="{top + _ROW_PX}" stroke="#cc3311"/>')
     return lines
+
+
+def _counts(row: Mapping[str, Any]) -> str:
+    """Return what a share is of."""
+    if row["measure"] == "words_wrong":
+        return f"{row['words_wrong']} of {row['words']} words wrong"
+    return f"{row['right']} of {row['count']}"
 
 
 def sheet(cases: Sequence[EvaluationCase], answers: Mapping[str, Answered]) -> bytes | None:

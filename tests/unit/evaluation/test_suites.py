@@ -110,6 +110,8 @@ def test_words_are_counted_where_a_row_is_about_words(gateway: FakeGateway, tmp_
     first = next(draw_cases("said", _suite(rows=rows).rows["said"]))
     assert row["words_wrong"] == len(first.expected.split())
     assert row["share"] == round(row["words_wrong"] / row["words"], 4)
+    drawn = (next(tmp_path.glob("tiny-*")) / "scores.svg").read_text()
+    assert f"{100 * row['share']:.1f} %  ({row['words_wrong']} of {row['words']} words wrong)<" in drawn
     assert [item["what"] for item in result["checks"]] == ["words wrong"]
     assert not result["checks"][0]["passed"]
 
