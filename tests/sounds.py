@@ -9,6 +9,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.oggs import crc
+
 Samples = NDArray[np.float32]
 
 RATE_HZ = 16_000
@@ -151,22 +153,20 @@ def _page(packets: list[bytes], granule: int, serial: int, number: int, last: bo
     assert all(len(packet) < 255 for packet in packets), "a packet of silence fits into one segment"
     head = struct.pack("<4sBBqIIIB", b"OggS", 0, 4 if last else 0, granule, serial, number, 0, len(packets))
     page = bytearray(head + bytes(len(packet) for packet in packets) + b"".join(packets))
-    page[22:26] = struct.pack("<I", _ogg_crc(page))
+    page[22:26] = struct.pack("<I", crc(page))
     return bytes(page)
 
 
-def _ogg_crc(data: bytes | bytearray) -> int:
-    crc = 0
-    for byte in data:
-        crc = (crc << 8 & 0xFFFF_FFFF) ^ _CRC_TABLE[(crc >> 24) ^ byte]
-    return crc
+def tagged_mp3(count: int) -> bytes:
+    """Return an MP3 with so many names and values before it, no two of one name."""
+    frames = b"".join(b"TXXX" + struct.pack(">IH", 9, 0) + b"\0%06x\0v" % index for index in range(count))
+    sizes = bytes(len(frames) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\3\0\0" + sizes + frames + encoded(tone(0.2), "MP3", "MPEG_LAYER_III")
 
 
-def _crc_entry(index: int) -> int:
-    crc = index << 24
-    for _ in range(8):
-        crc = (crc << 1 ^ 0x04C1_1DB7 if crc & 0x8000_0000 else crc << 1) & 0xFFFF_FFFF
-    return crc
-
-
-_CRC_TABLE = [_crc_entry(index) for index in range(256)]
+def tagged_flac(count: int) -> bytes:
+    """Return a FLAC that does not say how long it is, with so many comments."""
+    listed = b"".join(struct.pack("<I", 8) + b"%06x=v" % index for index in range(count))
+    block = struct.pack("<II", 0, count) + listed
+    data = forged_flac(seconds=0.2)
+    return data[:4] + b"\0" + data[5:42] + b"\4" + len(block).to_bytes(3, "big") + block + data[42:]

@@ -1,8 +1,8 @@
 """Sounds from untrusted bytes: measured by their header first, decoded in blocks, and never further than the caps.
 
 Every outcome is 16 kHz mono or an ``InvalidRequest``; nothing here trusts a length that a file states.
-libsndfile reads WAV, FLAC and Ogg, FFmpeg the sound of MP4 and WebM; and MP3, where libsndfile's decoder tells the
-process's standard error about every damaged frame.
+libsndfile reads WAV and FLAC, FFmpeg the sound of MP4 and WebM; and Ogg and MP3, where the decoders that libsndfile
+brings along read beyond their tables, and tell the process's standard error about every damaged frame.
 """
 
 # T samples, C channels
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from graph.errors import InvalidRequest
 from services.encoders.matroska_header import read_matroska_header
 from services.encoders.mp4_header import read_mp4_header
+from services.encoders.ogg_header import read_ogg_header
+from services.encoders.tags import without_flac_blocks, without_id3
 
 if TYPE_CHECKING:
     import av
@@ -41,8 +43,8 @@ BLOCK_SAMPLES = 65_536
 FORMATS = ("WAV", "FLAC", "MP3", "OGG", "MP4", "WEBM")
 
 # What libsndfile calls the formats above.
-_SNDFILE_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC", "OGG"})
-_DEMUXERS = {"FLAC": "flac", "MP3": "mp3", "MP4": "mov", "WEBM": "matroska"}
+_SNDFILE_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC"})
+_DEMUXERS = {"FLAC": "flac", "MP3": "mp3", "OGG": "ogg", "MP4": "mov", "WEBM": "matroska"}
 # No codec is given a try that does not belong in these containers; nothing in a file may open another file.
 _CODECS = ("aac", "alac", "flac", "mp3", "mp3float", "opus", "vorbis")
 # Where an MP4 says which channel belongs where: nobody here asks, and PyAV 17.1 to 19.0 frees such a list twice.
@@ -83,7 +85,12 @@ def decode_sound(data: bytes) -> Samples:
         read_mp4_header(data, is_sound_enough=True)
     elif found == "WEBM":
         read_matroska_header(data, is_sound_enough=True)
-    samples_T = _decode_packets(data, found) if found in {"MP3", "MP4", "WEBM"} else _decode_file(data, found)
+    elif found == "MP3":
+        data = without_id3(data)
+    if found == "OGG":
+        samples_T = _decode_ogg(data)
+    else:
+        samples_T = _decode_file(data, found) if found in {"WAV", "FLAC"} else _decode_packets(data, found)
     if not len(samples_T):
         raise InvalidRequest("0 samples, at least 1 expected")
     return samples_T
@@ -137,18 +144,26 @@ def check_header(rate_hz: int, channels: int, seconds: float) -> None:
 class _Mono:
     """Takes a sound block by block and makes 16 kHz mono of it."""
 
-    def __init__(self, rate_hz: int) -> None:
+    def __init__(self, rate_hz: int, most: int | None = None) -> None:
         self._rate_hz = rate_hz
+        self._most = most
         self._taken = 0
         self._blocks: list[Samples] = []
         self._resampler = _Resampler(rate_hz) if rate_hz != SAMPLE_RATE_HZ else None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is as much as the header stated, where that is told."""
+        return self._most is not None and self._taken >= self._most
+
     def add(self, block_TC: Samples) -> None:
-        """Take the next block.
+        """Take the next block, and of it no more than the header stated.
 
         Raises:
             InvalidRequest: The sound is longer than its header said and than allowed, or has samples that are none.
         """
+        if self._most is not None:
+            block_TC = block_TC[: max(0, self._most - self._taken)]
         self._taken += len(block_TC)
         if self._taken > MAX_SECONDS * self._rate_hz:
             raise InvalidRequest(f"more than {MAX_SECONDS} s of sound, at most {MAX_SECONDS} s allowed")
@@ -253,7 +268,7 @@ def _decode_file(data: bytes, found: str) -> Samples:
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         raise InvalidRequest(f"a damaged or truncated {found} sound") from error
     # libsndfile cannot read what states no length, such as FLAC out of a pipe.
-    return _decode_packets(data, found)
+    return _decode_packets(without_flac_blocks(data) if found == "FLAC" else data, found)
 
 
 def _read_blocks(file: soundfile.SoundFile) -> Samples:
@@ -263,8 +278,15 @@ def _read_blocks(file: soundfile.SoundFile) -> Samples:
     return mono.result()
 
 
-def _decode_packets(data: bytes, found: str) -> Samples:
+def _decode_ogg(data: bytes) -> Samples:
+    header = read_ogg_header(data)
+    check_header(header.rate_hz, header.channels, header.samples / max(1, header.rate_hz))
+    return _decode_packets(data, "OGG", header.samples)
+
+
+def _decode_packets(data: bytes, found: str, most: int | None = None) -> Samples:
     import av
+    from av.codec.context import Flags2
 
     if found not in _DEMUXERS:
         raise InvalidRequest(f"a damaged or truncated {found} sound")
@@ -284,7 +306,10 @@ def _decode_packets(data: bytes, found: str) -> Samples:
             if context.name == "aac" and not _is_plain_aac(context.extradata or b""):
                 raise InvalidRequest(f"a {found} file with an uncommon kind of AAC, low complexity expected")
             check_header(context.sample_rate, context.channels, (container.duration or 0) / av.time_base)
-            return _join_frames(_frames(container, stream, found), found)
+            if context.name == "vorbis":
+                # What the demuxer would cut off, it counts from the first packet, which only prepares the second.
+                context.flags2 |= Flags2.skip_manual
+            return _join_frames(_frames(container, stream, found), found, most)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InvalidRequest(f"a damaged or truncated {found} sound") from error
 
@@ -319,7 +344,7 @@ def _frames(container: InputContainer, stream: av.AudioStream, found: str) -> It
         yield from packet.decode()
 
 
-def _join_frames(frames: Iterator[av.AudioFrame], found: str) -> Samples:
+def _join_frames(frames: Iterator[av.AudioFrame], found: str, most: int | None) -> Samples:
     import av
 
     # Packets hold few samples: whoever reads them one by one spends the time between them.
@@ -329,11 +354,13 @@ def _join_frames(frames: Iterator[av.AudioFrame], found: str) -> Samples:
     for frame in frames:
         if first is None or mono is None:
             check_header(frame.sample_rate, frame.layout.nb_channels, 0)
-            first, mono = frame, _Mono(frame.sample_rate)
+            first, mono = frame, _Mono(frame.sample_rate, most)
         if (frame.sample_rate, frame.layout.name) != (first.sample_rate, first.layout.name):
             raise InvalidRequest(f"a damaged {found} sound: its rate or its channels change on the way")
         for block in joiner.resample(frame):
             mono.add(_samples_of(block))
+        if mono.is_full:
+            break
     if mono is None:
         return np.zeros(0, np.float32)
     for block in joiner.resample(None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import struct
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from graph.errors import InvalidRequest
 from services.encoders import sounds as sounds_module
 from services.encoders.sounds import MAX_SECONDS, SAMPLE_RATE_HZ, decode_sound, sample_hash
-from tests import sounds
+from tests import oggs, sounds
 from tests.sounds import Samples, encoded, forged_flac, muxed, noise, tone, wav
 
 GUARD = 10  # A tenfold guard against hanging; `make bench fault` judges the times.
@@ -159,6 +160,8 @@ def streamed_flac(seconds: float) -> bytes:
         (lambda: wav(bytes(400), stated_bytes=500), "truncated WAV: 400 bytes of sound, 500 stated"),
         (lambda: b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 2_000_000, "chunks"),
         (lambda: forged_flac()[:42], "0 samples|damaged"),
+        (oggs.with_giant_codebook, "channels|damaged"),
+        (lambda: oggs.with_comments(100_000), "more than 1000 comments"),
         (lambda: b"", "0 bytes, a sound expected"),
         (lambda: bytes(64 * 2**20 + 1), "67108865 bytes, at most 67108864"),
     ],
@@ -176,6 +179,48 @@ def test_what_is_too_much_is_refused_at_once(make: Callable[[], bytes], complain
     print(f"refused after {took_ms:.1f} ms with {peak_bytes / 2**20:.2f} MiB")
     assert took_ms < 100 * GUARD
     assert peak_bytes < 64 * 2**20
+
+
+@pytest.mark.parametrize("make", [sounds.tagged_mp3, sounds.tagged_flac])
+def test_names_and_covers_cost_nothing(make: Callable[[int], bytes]) -> None:
+    data = make(50_000)
+    begin = time.process_time()
+    found = decode_sound(data)
+    took_ms = (time.process_time() - begin) * 1000
+    print(f"read after {took_ms:.1f} ms")
+    assert took_ms < 100 * GUARD
+    assert np.array_equal(found, decode_sound(make(0)))
+
+
+def test_a_giant_codebook_leaves_the_process_alone() -> None:
+    # In a process of its own: libvorbis ends the one that reads it.
+    script = """
+from graph.errors import InvalidRequest
+from services.encoders.sounds import decode_sound
+from tests.oggs import with_giant_codebook
+try:
+    decode_sound(with_giant_codebook())
+except InvalidRequest as error:
+    print(error.message)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, len(ended.stdout.splitlines())) == (0, 1), ended.stderr
+
+
+def test_a_sound_ends_where_its_last_page_says() -> None:
+    for subtype in ("OPUS", "VORBIS"):
+        for samples in (500, 8_000, 48_000):
+            assert len(decode_sound(encoded(noise(samples), "OGG", subtype))) == samples
+    assert len(decode_sound(sounds.opus_hour(1.0))) <= SAMPLE_RATE_HZ
+
+
+def test_two_streams_in_one_ogg_are_refused() -> None:
+    data = encoded(noise(8_000), "OGG", "OPUS")
+    other = bytearray(data)
+    for at in (place for place in range(len(data)) if data.startswith(b"OggS", place)):
+        struct.pack_into("<I", other, at + 14, 77)
+    with pytest.raises(InvalidRequest, match="several streams"):
+        decode_sound(data + bytes(other))
 
 
 def test_the_longest_sound_is_read() -> None:
