@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -58,7 +59,8 @@ def parts_of(said: Sequence[tuple[str, str]]) -> Parts:
 
     Raises:
         click.UsageError: There is nothing, or more than can be read from stdin or spoken.
-        InvalidRequest: A file is missing, empty, or of another kind; says which option it was given with.
+        InvalidRequest: A file is missing, empty, or of another kind; says which option it was given with. Or it was
+            given with none.
     """
     said = [(option, value) for option, value in said if option == _WORD or option in _KINDS]
     if sum(value == STDIN for _, value in said) > 1:
@@ -72,7 +74,7 @@ def parts_of(said: Sequence[tuple[str, str]]) -> Parts:
             _end_text(words, parts)
             parts.append(_medium(option, value))
         else:
-            words.append(sys.stdin.read(STDIN_CAP_BYTES) if value == STDIN else value)
+            words.append(sys.stdin.read(STDIN_CAP_BYTES) if value == STDIN else _word(value))
     _end_text(words, parts)
     if not parts:
         raise click.UsageError(f"nothing to ask: give a text, --image, --audio, --video or {SPEAK}")
@@ -84,6 +86,16 @@ def _end_text(words: list[str], parts: list[str | Medium]) -> None:
     if text.strip():
         parts.append(text)
     words.clear()
+
+
+def _word(value: str) -> str:
+    """Return a word; a file is none: of ``--audio *.wav`` the shell makes one sound and then words."""
+    import anyplex
+
+    # unlike Path.is_file, it takes words that are too long for a name
+    if os.path.isfile(value) and (option := _option_of(value)):
+        raise anyplex.InvalidRequest(f"{value}: a file where words are expected; give every file an option: {option}")
+    return value
 
 
 def _medium(option: str, value: str) -> Medium:
@@ -99,13 +111,16 @@ def _medium(option: str, value: str) -> Medium:
 
 def _hint(option: str, value: str) -> str:
     """Say which option a file belongs to, if it is of another kind."""
+    better = _option_of(value) if value != STDIN else ""
+    return f"; give it with {better}" if better and better != option else ""
+
+
+def _option_of(path: str) -> str:
+    """Return the option that a file belongs to, as its first bytes tell; an empty string where they do not."""
     import anyplex
 
-    if value == STDIN:
-        return ""
     try:
-        found = anyplex.Medium(value, modality="any").mime_type
+        found = anyplex.Medium(path, modality="any").mime_type
     except anyplex.InvalidRequest:
         return ""
-    better = _OPTION_OF.get(found.partition("/")[0], "")
-    return f"; give it with {better}" if better and better != option else ""
+    return _OPTION_OF.get(found.partition("/")[0], "")

@@ -96,6 +96,25 @@ def test_refused(cli: Cli, arguments: list[str], message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "file", "option"),
+    [
+        (["--audio", "beeps.wav", "said.ogg", "how many?"], "said.ogg", "--audio"),
+        (["what?", "clip.mp4"], "clip.mp4", "--video"),
+    ],
+)
+def test_files_without_an_option_are_no_words(cli: Cli, arguments: list[str], file: str, option: str) -> None:
+    ran = cli("ask", *arguments)
+    assert ran.code == 3
+    assert ran.err == f"anyplex: {file}: a file where words are expected; give every file an option: {option}\n"
+
+
+@pytest.mark.parametrize("word", ["folder", "empty.wav", "notes.txt", "not-there.wav", "long " * 1000, "is a.png red?"])
+def test_other_words_are_words(cli: Cli, gateway: FakeGateway, word: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("notes")
+    assert asked(cli, gateway, word) == word
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "nothing to ask: give a text, --image, --audio, --video or --speak"),
