@@ -81,6 +81,31 @@ def turned(mp4: bytes, degrees: int) -> bytes:
     return mp4[:at] + matrix + mp4[at + len(matrix) :]
 
 
+def claiming_less(mp4: bytes, side: int = 16) -> bytes:
+    """Write a smaller size into what an MP4 says of its pictures."""
+    at = mp4.index(b"stsd") + 44
+    return mp4[:at] + struct.pack(">HH", side, side) + mp4[at + 4 :]
+
+
+def growing(sides: Sequence[int]) -> bytes:
+    """A film whose pictures change their size."""
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as out:
+        stream: Any = out.add_stream("mjpeg", rate=4)
+        stream.width = stream.height = sides[0]
+        stream.pix_fmt = "yuvj420p"
+        for index, side in enumerate(sides):
+            photo = io.BytesIO()
+            grays(index + 1, (side, side))[-1].save(photo, "JPEG", quality=95)
+            packet = av.Packet(photo.getvalue())
+            packet.stream, packet.pts, packet.dts = stream, 250 * index, 250 * index
+            packet.time_base, packet.is_keyframe = Fraction(1, 1000), True
+            out.mux(packet)
+    return buffer.getvalue()
+
+
 def sound_only(container: str) -> bytes:
     """A file of a film's format in which nothing is to be seen."""
     import av

@@ -16,7 +16,15 @@ from PIL import Image
 from graph.errors import InvalidRequest
 from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES, Counter, FilmHeader, check_seconds
 from services.encoders.frame_times import choose_frames
-from services.encoders.images import MAX_FILE_BYTES, MAX_PIXELS, check_size, check_total, decode_frames, is_picture
+from services.encoders.images import (
+    MAX_FILE_BYTES,
+    MAX_KEPT_PIXELS,
+    MAX_PIXELS,
+    check_kept,
+    check_total,
+    decode_frames,
+    is_picture,
+)
 from services.encoders.matroska_header import MAGIC, read_matroska_header
 from services.encoders.mp4_header import FIRST_BOXES, read_mp4_header
 
@@ -60,8 +68,7 @@ def decode_film(data: bytes, count: int) -> tuple[list[Image.Image], tuple[float
     header = read_film_header(data)
     if header is None:
         return decode_frames(data, count)
-    check_size(header.width, header.height)
-    check_total(header.width * header.height * count, "in the frames wanted", 4 * MAX_PIXELS)
+    check_kept(header.width, header.height, count)
     return _decode(data, header, count)
 
 
@@ -80,14 +87,20 @@ def read_film_header(data: bytes) -> FilmHeader | None:
     return None
 
 
+def _most_pixels(count: int) -> dict[str, str]:
+    """Keep decoders from frames larger than so many of them may be; they count in whole blocks, which is a bit more."""
+    return {"max_pixels": str(min(MAX_PIXELS, MAX_KEPT_PIXELS // count) * 9 // 8)}
+
+
 def _decode(data: bytes, header: FilmHeader, count: int) -> tuple[list[Image.Image], tuple[float, ...]]:
     import av
 
+    options = {**_OPTIONS, **_most_pixels(count)}
     try:
         with av.open(
-            io.BytesIO(data), "r", header.demuxer, _OPTIONS, metadata_errors="ignore", timeout=OPENING_S
+            io.BytesIO(data), "r", header.demuxer, options, metadata_errors="ignore", timeout=OPENING_S
         ) as container:
-            stream = _track(container)
+            stream = _track(container, count)
             packets = _packets(container, stream, len(data))
             starts = sorted({_start(packet) for packet in packets})
             check_seconds(float((starts[-1] - starts[0]) * (stream.time_base or 0)))
@@ -97,7 +110,7 @@ def _decode(data: bytes, header: FilmHeader, count: int) -> tuple[list[Image.Ima
                 [start * ticks_s for start in starts], (last.duration or 0) * ticks_s, count
             )
             wanted = [starts[index] for index in indices]
-            film = _Decoder(stream.codec_context, packets, header.width * header.height)
+            film = _Decoder(stream.codec_context, packets, count)
             found = film.pictures(sorted(set(wanted)))
             return [found[start] for start in wanted], tuple(moments_s)
     except InvalidRequest:
@@ -106,7 +119,7 @@ def _decode(data: bytes, header: FilmHeader, count: int) -> tuple[list[Image.Ima
         raise InvalidRequest(f"a damaged or truncated {header.format} film") from error
 
 
-def _track(container: InputContainer) -> VideoStream:
+def _track(container: InputContainer, count: int) -> VideoStream:
     from av.stream import Disposition
 
     for stream in container.streams.video:
@@ -117,8 +130,9 @@ def _track(container: InputContainer) -> VideoStream:
         if context is None or context.name not in CODECS:
             codec = "an unknown codec" if context is None else context.name
             raise InvalidRequest(f"pictures in {codec}, one of {', '.join(CODECS)} expected")
-        check_size(context.width, context.height)
-        context.options = {"max_pixels": str(MAX_PIXELS)}
+        # What the first packets say of the size: the header's word is only a claim.
+        check_kept(context.width, context.height, count)
+        context.options = _most_pixels(count)
         context.thread_count = 1
         return stream
     raise InvalidRequest("a file without moving pictures, a film expected")
@@ -154,7 +168,7 @@ def _start(packet: Packet[VideoStream]) -> int:
 class _Decoder:
     """Decodes the frames wanted, from the key frame before each; what lies between them is skipped."""
 
-    def __init__(self, context: VideoCodecContext, packets: Sequence[Packet[VideoStream]], pixels: int) -> None:
+    def __init__(self, context: VideoCodecContext, packets: Sequence[Packet[VideoStream]], count: int) -> None:
         self._context = context
         self._packets = packets
         self._starts = [_start(packet) for packet in packets]
@@ -162,7 +176,9 @@ class _Decoder:
         self._place = {start: index for index, start in enumerate(self._starts)}
         self._next = 0
         self._decoded = Counter("pixels in the frames that must be decoded", MAX_DECODED_PIXELS)
-        self._pixels = pixels
+        self._count = count
+        self._wanted: Sequence[int] = ()
+        self._pixels = context.width * context.height
 
     def pictures(self, wanted: Sequence[int]) -> dict[int, Image.Image]:
         """Decode the frames that start at these times, given in order.
@@ -170,7 +186,8 @@ class _Decoder:
         Raises:
             InvalidRequest: A frame is too large, too much must be decoded, or nothing comes out.
         """
-        self._check_work(wanted)
+        self._wanted = wanted
+        self._check_work()
         found: dict[int, Image.Image] = {}
         frames = self._frames()
         before: VideoFrame | None = None
@@ -190,14 +207,14 @@ class _Decoder:
             found[start] = upright(min(near, key=lambda one: abs(_time(one) - start)))
         return found
 
-    def _check_work(self, wanted: Sequence[int]) -> None:
+    def _check_work(self) -> None:
         """Refuse a film whose decoding would take too long, before it starts."""
         at, n_packets = 0, 0
-        for start in wanted:
+        for start in self._wanted:
             at = max(at, self._key_before(start))
             n_packets += max(0, self._place[start] + 1 - at)
             at = max(at, self._place[start] + 1)
-        Counter("pixels in the frames that must be decoded", MAX_DECODED_PIXELS).add(n_packets * self._pixels)
+        check_total(n_packets * self._pixels, "in the frames that must be decoded", MAX_DECODED_PIXELS)
 
     def _key_before(self, start: int) -> int:
         """Return the packet from which a frame can be decoded.
@@ -226,8 +243,11 @@ class _Decoder:
 
     def _checked(self, frames: Sequence[VideoFrame]) -> Iterator[VideoFrame]:
         for frame in frames:
-            # What the header said of the size is a claim; pictures may also change it on their way.
-            check_size(frame.width, frame.height)
+            # Frames may become larger on their way: then everything is judged as if all were.
+            if frame.width * frame.height > self._pixels:
+                check_kept(frame.width, frame.height, self._count)
+                self._pixels = frame.width * frame.height
+                self._check_work()
             self._decoded.add(frame.width * frame.height)
             yield frame
 

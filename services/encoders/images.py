@@ -21,6 +21,10 @@ from services.encoders.film_headers import MAX_FRAMES, check_seconds
 from services.encoders.frame_times import choose_frames
 
 MAX_PIXELS = 16_777_216
+MAX_KEPT_PIXELS = 4 * MAX_PIXELS
+"""In all frames that are handed on."""
+MAX_WALKED_PIXELS = 32 * MAX_PIXELS
+"""In all frames up to the last one handed on."""
 MAX_FILE_BYTES = 64 * 2**20
 MAX_BLOCKS = 100_000
 # What browsers make of frames that say no time, or none to speak of.
@@ -83,16 +87,15 @@ def decode_frames(data: bytes, count: int) -> tuple[list[Image.Image], tuple[flo
         check_seconds(starts_s[-1])
     indices, moments_s = choose_frames(starts_s, last_s, count)
     wanted = set(indices)
-    check_total(header.width * header.height * len(wanted), "in the frames wanted", 4 * MAX_PIXELS)
-    check_total(header.width * header.height * (max(wanted) + 1), "up to the last frame wanted", 32 * MAX_PIXELS)
+    _check_work(header.width, header.height, wanted)
     pictures: dict[int, Image.Image] = {}
     try:
         with Image.open(io.BytesIO(data), formats=[header.format]) as file:
             for index in range(max(wanted) + 1):
                 if index:
                     file.seek(index)
-                # A frame may claim to be larger than the canvas that its file's header stated.
-                check_size(*file.size)
+                # What the header states is a claim, and a canvas may grow: then all is judged as if it were as large.
+                _check_work(*file.size, wanted)
                 if index in wanted:
                     file.load()
                     pictures[index] = _to_rgb(_upright(file))
@@ -101,6 +104,16 @@ def decode_frames(data: bytes, count: int) -> tuple[list[Image.Image], tuple[flo
     except _DECODING_ERRORS as error:
         raise InvalidRequest(f"a damaged or truncated {header.format} picture") from error
     return [pictures[index] for index in indices], tuple(moments_s)
+
+
+def check_kept(width: int, height: int, count: int) -> None:
+    """Refuse pictures of no or too many pixels, each or together, if so many of them are kept.
+
+    Raises:
+        InvalidRequest: They are.
+    """
+    check_size(width, height)
+    check_total(width * height * count, "in the frames wanted", MAX_KEPT_PIXELS)
 
 
 def check_total(pixels: int, which: str, limit: int) -> None:
@@ -123,6 +136,11 @@ def check_size(width: int, height: int) -> None:
         raise InvalidRequest(f"{width}×{height} pixels, at least 1×1 expected")
     if width * height > MAX_PIXELS:
         raise InvalidRequest(f"{width}×{height} pixels, at most {MAX_PIXELS} in all")
+
+
+def _check_work(width: int, height: int, wanted: set[int]) -> None:
+    check_kept(width, height, len(wanted))
+    check_total(width * height * (max(wanted) + 1), "up to the last frame wanted", MAX_WALKED_PIXELS)
 
 
 def pixel_hash(picture: Image.Image, preprocessing: str) -> str:
@@ -170,11 +188,15 @@ class _Walk:
 
 
 def _png(data: bytes) -> Header:
+    if data[12:16] != b"IHDR":
+        raise InvalidRequest("a damaged PNG picture: it does not begin with its header")
     width, height = struct.unpack_from(">II", data, 16)
     frames, at, walk = 1, 8, _Walk()
     shown_ms: list[int] = []
     while at + 12 <= len(data) and len(shown_ms) <= MAX_FRAMES and walk.step():
         size, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IHDR" and at > 8:
+            raise InvalidRequest("a damaged PNG picture: it has two headers")
         if kind == b"acTL":
             (frames,) = struct.unpack_from(">I", data, at + 8)
         elif kind == b"fcTL":
@@ -208,16 +230,16 @@ def _jpeg(data: bytes) -> Header:
 
 
 def _gif(data: bytes) -> Header:
+    """Read blocks as Pillow does, which takes unknown bytes between them for nothing."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at, frames, walk = 13 + _palette_bytes(flags), 0, _Walk()
     shown_ms: list[int] = []
     delay_ms = 0
-    while at < len(data) and frames <= MAX_FRAMES and walk.step():
+    while at < len(data) and data[at] != 0x3B and frames <= MAX_FRAMES and walk.step():
         block = data[at]
         if block == 0x2C:
-            if frames == 0:
-                left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, at + 1)
-                width, height = max(width, left + frame_width), max(height, top + frame_height)
+            left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, at + 1)
+            width, height = max(width, left + frame_width), max(height, top + frame_height)
             frames += 1
             shown_ms.append(delay_ms)
             delay_ms = 0
@@ -225,10 +247,20 @@ def _gif(data: bytes) -> Header:
         elif block == 0x21:
             if data[at + 1] == 0xF9:
                 delay_ms = 10 * struct.unpack_from("<H", data, at + 4)[0]
+            _check_extension(data, at + 1)
             at = _skip_blocks(data, walk, at + 2)
         else:
-            break
+            at += 1
     return Header("GIF", width, height, max(1, frames), tuple(shown_ms))
+
+
+def _check_extension(data: bytes, at: int) -> None:
+    """Refuse an extension without contents, after which Pillow would go on elsewhere than at its end."""
+    label, begins = data[at], at + 1
+    if label == 0xFF and data.startswith(b"NETSCAPE2.0", begins + 1):
+        begins += 1 + data[begins]
+    if label != 0xFE and not data[begins]:
+        raise InvalidRequest("a damaged GIF picture: it has an empty extension")
 
 
 def _palette_bytes(flags: int) -> int:

@@ -16,6 +16,7 @@ from tests import films
 from tests.cluster import Cluster
 from tests.fakes import tiny
 from tests.fault.bombs import refuse, show
+from tests.pictures import growing_gif
 
 pytestmark = pytest.mark.cluster
 
@@ -51,6 +52,10 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "ten hours in a WebM": lambda: films.claiming_webm(8, seconds=36_000),
     "a film without length": lambda: films.claiming_webm(8, seconds=float("nan")),
     "10,000 frames in a GIF": lambda: animated_gif(MANY),
+    "4,096² in a GIF that begins as 1×1": lambda: growing_gif(7, 4_096),
+    "3,072² in an MP4 that says 16²": lambda: films.claiming_less(films.film(films.grays(6, (3_072, 3_072)))),
+    "4,096² in an MP4 that says 16²": lambda: films.claiming_less(films.film(films.grays(3, (4_096, 4_096)))),
+    "4,096² in a Matroska that begins as 16²": lambda: films.growing([16, 16, *[4_096] * 6]),
 }
 
 

@@ -20,7 +20,7 @@ from tests.cluster import Cluster
 from tests.fault.bad_requests import with_source
 from tests.fault.bombs import refuse
 from tests.fault.wire import send
-from tests.pictures import encoded
+from tests.pictures import chunk, encoded, growing_gif, png_head, with_second_head
 
 pytestmark = pytest.mark.cluster
 
@@ -28,18 +28,12 @@ pytestmark = pytest.mark.cluster
 SIDE = 40_000
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG file."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def png(side: int, frames: int = 0) -> bytes:
     """A PNG of so many black pixels a side, as far as its first rows; animated if it has frames."""
     squeezer = zlib.compressobj(9)
     rows = b"".join(squeezer.compress(bytes(side + 1)) for _ in range(200)) + squeezer.flush()
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
     moving = chunk(b"acTL", struct.pack(">II", frames, 0)) if frames else b""
-    return b"\x89PNG\r\n\x1a\n" + head + moving + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_head(side) + moving + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def gif(frames: int, side: int = 1) -> bytes:
@@ -62,6 +56,14 @@ def jpeg() -> bytes:
     return data[:place] + b"\xff\xff\xff\xff" + data[place + 4 :]
 
 
+def apng(side: int) -> bytes:
+    """An animated PNG of eight frames."""
+    buffer = io.BytesIO()
+    frames = [PillowImage.new("L", (side, side), 20 * index) for index in range(8)]
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], duration=250)
+    return buffer.getvalue()
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "40,000² in a PNG": lambda: png(SIDE),
     "2^31 squared in a PNG": lambda: large_by_header("PNG", 16, b"\x7f\xff\xff\xff" * 2),
@@ -71,6 +73,9 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "65,535² in a JPEG": jpeg,
     "40,000² in a BMP": lambda: large_by_header("BMP", 18, struct.pack("<ii", SIDE, SIDE)),
     "2^24 squared in a WebP": lambda: b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff" * 6,
+    "4,096² in a PNG that seems to say 1×1": lambda: with_second_head(apng(4_096), 1, is_first=True),
+    "64² and then 40,000² in a PNG": lambda: with_second_head(apng(64), SIDE),
+    "4,096² behind an empty extension of a GIF": lambda: growing_gif(7, 4_096, b"\x21\xf9\0"),
     "200,000 empty blocks in a GIF": lambda: b"GIF89a\1\0\1\0\0\0\0" + b"\x21\xfe\x00" * 200_000,
 }
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from graph.errors import InvalidRequest
-from services.encoders import films
-from services.encoders.films import decode_film
-from tests.films import CODECS, film, frame_of, grays, sound_only
+from services.encoders import films, images
+from services.encoders.films import decode_film, read_film_header
+from tests.films import CODECS, claiming_less, film, frame_of, grays, growing, sound_only
 
 EIGHT = list(range(8))
 
@@ -125,6 +125,35 @@ def test_work_is_bounded_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> No
     assert chosen(film(grays(8), g="4"), 2) == [0, 7]
     with pytest.raises(InvalidRequest, match="pixels in the frames that must be decoded"):
         decode_film(film(grays(8), g="8"), 2)
+
+
+def test_the_size_is_that_of_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the header says."""
+    data = claiming_less(film(grays(6, (64, 64)), g="8"))
+    header = read_film_header(data)
+    assert header is not None
+    assert (header.width, header.height) == (16, 16)
+    assert chosen(data, 2) == [0, 5]
+    monkeypatch.setattr(images, "MAX_KEPT_PIXELS", 64 * 64 * 4)
+    with pytest.raises(InvalidRequest, match="32768 pixels in the frames wanted"):
+        decode_film(data, 8)
+    monkeypatch.setattr(films, "MAX_DECODED_PIXELS", 64 * 64 * 5)
+    with pytest.raises(InvalidRequest, match="24576 pixels in the frames that must be decoded"):
+        decode_film(data, 2)
+
+
+def test_frames_that_grow_are_judged_by_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = growing([16, 16, 64, 32])
+    assert [picture.width for picture in decode_film(data, 4)[0]] == [16, 16, 64, 32]
+    monkeypatch.setattr(images, "MAX_KEPT_PIXELS", 64 * 64 * 3)
+    with pytest.raises(InvalidRequest, match="16384 pixels in the frames wanted"):
+        decode_film(data, 4)
+
+
+def test_decoders_refuse_frames_that_are_much_too_large() -> None:
+    """Before they have any memory for them."""
+    with pytest.raises(InvalidRequest, match="damaged"):
+        decode_film(growing([16, 16, 4096, 16]), 8)
 
 
 @pytest.mark.parametrize("container", ["mp4", "webm"])

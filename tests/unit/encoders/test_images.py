@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from graph.errors import InvalidRequest
-from services.encoders.images import MAX_FRAMES, decode_frames, decode_image, pixel_hash, read_header
+from services.encoders import images
+from services.encoders.images import MAX_FRAMES, Header, decode_frames, decode_image, pixel_hash, read_header
+from tests.pictures import chunk, growing_gif, png_head, with_second_head
 
 RED = (250, 10, 20)
 GUARD = 10  # A tenfold guard against hanging; `make bench fault` judges the times.
@@ -35,15 +37,10 @@ def noise(width: int = 13, height: int = 7, mode: str = "RGB") -> Image.Image:
     return Image.frombytes("RGB", (width, height), draw.randbytes(3 * width * height)).convert(mode)
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def png_bomb(side: int = 40_000) -> bytes:
     squeezer = zlib.compressobj(9)
     rows = b"".join(squeezer.compress(bytes(side + 1)) for _ in range(200)) + squeezer.flush()
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_head(side) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def gif_bomb(frames: int = 100_000) -> bytes:
@@ -144,6 +141,42 @@ def test_a_frame_larger_than_its_canvas_is_measured() -> None:
     data = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + bytes(6) + frame + b"\x3b"
     with pytest.raises(InvalidRequest, match="pixels, at most"):
         decode_image(data)
+
+
+@pytest.mark.parametrize("between", [b"", b"\0\0no block\0"])
+def test_the_largest_frame_counts_wherever_it_is(between: bytes) -> None:
+    data = growing_gif(3, 3000, between)
+    header = read_header(data)
+    assert (header.width, header.height, header.frames) == (3000, 3000, 4)
+    assert decode_image(data).size == (1, 1)
+    with pytest.raises(InvalidRequest, match="72000000 pixels in the frames wanted"):
+        decode_frames(growing_gif(7, 3000, between), 8)
+
+
+@pytest.mark.parametrize("extension", [b"\x21\xf9\0", b"\x21\xff\x0bNETSCAPE2.0\0"])
+def test_nothing_hides_behind_an_extension_without_contents(extension: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="an empty extension"):
+        read_header(growing_gif(7, 16, extension))
+    assert read_header(growing_gif(7, 16, b"\x21\xfe\0")).frames == 8
+
+
+@pytest.mark.parametrize(("side", "complaint"), [(3000, "in the frames wanted"), (2000, "up to the last frame wanted")])
+def test_the_size_of_frames_is_a_claim_until_they_are_decoded(
+    side: int, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = 200
+    monkeypatch.setattr(images, "read_header", lambda _: Header("GIF", 1, 1, frames))
+    with pytest.raises(InvalidRequest, match=complaint):
+        decode_frames(growing_gif(7, side), 8)
+
+
+def test_a_png_has_one_header_and_begins_with_it() -> None:
+    frames = [Image.new("L", (64, 64), 20 * index) for index in range(3)]
+    data = encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    assert read_header(data).frames == 3
+    for spoiled in (with_second_head(data, 1, is_first=True), with_second_head(data, 40_000), data[:-12] + data[8:]):
+        with pytest.raises(InvalidRequest, match="a damaged PNG picture"):
+            decode_frames(spoiled, 3)
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
