@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -150,6 +151,24 @@ def claiming_mp4(
     track = box(b"tkhd", struct.pack(">IIIIII16x", 7, 0, 0, 1, 0, 0), turn, struct.pack(">II", side << 16, side << 16))
     moov = box(b"moov", box(b"mvhd", clock, bytes(80)), box(b"trak", track, media))
     return box(b"ftyp", b"isom\0\0\2\0isom") + box(b"mdat", bytes(1000)) + moov
+
+
+def compressed_mp4(mp4: bytes, shown: bytes = b"") -> bytes:
+    """The same MP4 with its header packed by zlib, beside another file's header that is there for all to see."""
+    at, size = _moov(mp4)
+    packed = struct.pack(">I", size) + zlib.compress(mp4[at : at + size], 9)
+    seen = b""
+    if shown:
+        begin, length = _moov(shown)
+        seen = shown[begin + 8 : begin + length]
+    return mp4[:at] + box(b"moov", seen, box(b"cmov", box(b"dcom", b"zlib"), box(b"cmvd", packed))) + mp4[at + size :]
+
+
+def _moov(mp4: bytes) -> tuple[int, int]:
+    at = 0
+    while mp4[at + 4 : at + 8] != b"moov":
+        at += struct.unpack_from(">I", mp4, at)[0]
+    return at, struct.unpack_from(">I", mp4, at)[0]
 
 
 def element(kind: int, content: bytes) -> bytes:

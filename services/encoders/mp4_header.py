@@ -19,6 +19,9 @@ UNKNOWN_DURATIONS = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 RAW_SAMPLES_TOGETHER = 1_024
 """So many samples of raw sound the demuxer makes one packet of."""
 
+COMPRESSED_BOXES = (b"cmov", b"cmvd")
+"""A header packed by zlib: whatever stands in it is hidden from what is counted here."""
+
 
 @dataclass(frozen=True)
 class _Box:
@@ -69,6 +72,7 @@ class _Mp4:
                 self._count_fragment(list(self._children(traf)), {track.track_id for track in films})
         for box in top:
             if box.kind != b"mdat":
+                self._check_plain(box)
                 self._check_tables(box)
         clocks = [box for moov in _of(top, b"moov") for box in _of(self._children(moov), b"mvhd")]
         seconds = max(map(self._seconds, clocks), default=0.0)
@@ -128,6 +132,10 @@ class _Mp4:
         if any(self._number(box.start + 4) in films for box in _of(boxes, b"tfhd")):
             for box in _of(boxes, b"trun"):
                 self.frames.add(self._number(box.start + 4))
+
+    def _check_plain(self, box: _Box) -> None:
+        if any(self.data.find(kind, box.start, box.end) >= 0 for kind in COMPRESSED_BOXES):
+            raise InvalidRequest("an MP4 file with a compressed header, a plain one expected")
 
     def _check_tables(self, box: _Box) -> None:
         """Count what tables claim, wherever they hide: the demuxer descends into boxes of many kinds."""

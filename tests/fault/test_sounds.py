@@ -14,7 +14,7 @@ import pytest
 
 from anyplex import Audio, Client
 from anyplex.v1 import gateway_pb2, types_pb2
-from tests import oggs
+from tests import films, oggs
 from tests.cluster import Cluster, pid_at
 from tests.fault.conftest import EVERYTHING
 from tests.fault.wire import Refusal, send
@@ -71,6 +71,9 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         bytes(121 * 2_000), rate_hz=2_000, bits=8, stated_bytes=2**32 - 1
     ),
     "20,000 empty chunks": lambda: b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 20_000,
+    "MP4, 20,000,000 samples in a packed table": lambda: films.compressed_mp4(
+        films.claiming_mp4(20_000_000, handler=b"soun")
+    ),
     "Vorbis with a codebook of 2^22 words": oggs.with_giant_codebook,
     "Vorbis with 100,000 comments": lambda: oggs.with_comments(100_000),
 }  # fmt: skip

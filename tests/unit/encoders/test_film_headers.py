@@ -10,7 +10,7 @@ import pytest
 from graph.errors import InvalidRequest
 from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES
 from services.encoders.films import decode_film, read_film_header
-from tests.films import box, claiming_mp4, claiming_webm, element, film, grays
+from tests.films import box, claiming_mp4, claiming_webm, compressed_mp4, element, film, grays
 
 COMPRESSED = element(0x6D80, element(0x6240, element(0x5034, b"")))
 
@@ -34,6 +34,8 @@ def test_headers_tell_size_and_length(make: Callable[[], bytes], format_name: st
         (claiming_mp4(8, samples_a_chunk=4_000_000_000), f"more than {MAX_BLOCKS} samples"),
         (claiming_mp4(8, side=40_000), "40000×40000 pixels"),
         (claiming_mp4(8, seconds=36_000), "36000 seconds, at most 600"),
+        (compressed_mp4(claiming_mp4(20_000_000), shown=film(grays(2))), "compressed header"),
+        (compressed_mp4(film(grays(2))), "without moving pictures"),
         (claiming_webm(10_000), f"more than {MAX_FRAMES} frames"),
         (claiming_webm(100, lacing=256), f"more than {MAX_FRAMES} frames"),
         (claiming_webm(8, side=40_000), "40000×40000 pixels"),

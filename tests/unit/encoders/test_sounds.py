@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from graph.errors import InvalidRequest
 from services.encoders import sounds as sounds_module
 from services.encoders.sounds import MAX_SECONDS, SAMPLE_RATE_HZ, decode_sound, sample_hash
-from tests import oggs, sounds
+from tests import films, oggs, sounds
 from tests.sounds import Samples, encoded, forged_flac, muxed, noise, tone, wav
 
 GUARD = 10  # A tenfold guard against hanging; `make bench fault` judges the times.
@@ -160,6 +160,7 @@ def streamed_flac(seconds: float) -> bytes:
         (lambda: wav(bytes(400), stated_bytes=500), "truncated WAV: 400 bytes of sound, 500 stated"),
         (lambda: b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 2_000_000, "chunks"),
         (lambda: forged_flac()[:42], "0 samples|damaged"),
+        (lambda: films.compressed_mp4(films.claiming_mp4(20_000_000, handler=b"soun")), "compressed header"),
         (oggs.with_giant_codebook, "channels|damaged"),
         (lambda: oggs.with_comments(100_000), "more than 1000 comments"),
         (lambda: b"", "0 bytes, a sound expected"),
