@@ -13,9 +13,9 @@ from services.evaluation.statistics import (
     median,
     paired_difference_95,
     rate_95,
-    wilson_95,
 )
 from services.evaluation.suite import Measure, RowSpec, SuiteSpec
+from services.playroom.shares import wilson_95
 
 _NAMED = 20
 

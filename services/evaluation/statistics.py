@@ -5,20 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-_Z_95 = 1.959964
-
-
-def wilson_95(right: float, count: float) -> tuple[float, float]:
-    """Return the 95 % interval of a share.
-
-    Source: Wilson 1927, JASA 22(158).
-    """
-    if count == 0:
-        return (0.0, 1.0)
-    share, square = right / count, _Z_95**2
-    center = (share + square / (2 * count)) / (1 + square / count)
-    half = _Z_95 / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
-    return (max(0.0, center - half), min(1.0, center + half))
+from services.playroom.shares import Z_95, wilson_95
 
 
 def rate_95(wrong: Sequence[int], words: Sequence[int]) -> tuple[float, float]:
@@ -56,7 +43,7 @@ def paired_difference_95(gained: int, lost: int, count: int) -> tuple[float, flo
     difference = (gained - lost) / count
     # one more of each kind: without it nothing gained and nothing lost would leave no doubt at all
     spread = gained + lost + 2 - (gained - lost) ** 2 / count
-    half = _Z_95 * math.sqrt(max(0.0, spread)) / count
+    half = Z_95 * math.sqrt(max(0.0, spread)) / count
     return (difference - half, difference + half)
 
 

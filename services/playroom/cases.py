@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,17 +97,3 @@ def picture_cases(split: Split, kind: str, count: int, seed: int = 0) -> list[Ca
         picture, mime_type = _picture(scene, rng)
         cases.append(Case(case_kind, scene, picture, mime_type, prompt, expected, kept_out))
     return cases
-
-
-def interval_95(hits: Sequence[bool]) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share.
-
-    Source: Wilson 1927, JASA 22(158).
-    """
-    n, z = len(hits), 1.96
-    if n == 0:
-        return (0.0, 1.0)
-    share = sum(hits) / n
-    center = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (max(0.0, center - half), min(1.0, center + half))

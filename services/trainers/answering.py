@@ -21,8 +21,9 @@ from services.encoders.sound_reader import SoundReader
 from services.input_projectors.models import build_projector
 from services.input_projectors.projector import InputProjector
 from services.modules.lora import add_adapter, use_adapter
-from services.playroom.cases import Case, Verdict, interval_95
+from services.playroom.cases import Case, Verdict
 from services.playroom.media_cases import MediaCase
+from services.playroom.shares import wilson_95
 from services.playroom.studio import Medium
 from services.trainers.results import Weights, float_tensors
 from services.trainers.run import load_decoder
@@ -152,7 +153,7 @@ class Tally:
     def summary(self) -> dict[str, Any]:
         """Share with its 95 % interval, and shares by kind and by whether the wording was kept out."""
         hits = [verdict.right for verdict in self.verdicts]
-        low, high = interval_95(hits)
+        low, high = wilson_95(sum(hits), len(hits))
         groups: dict[str, list[bool]] = {}
         for case, hit in zip(self.cases, hits, strict=True):
             for group in (case.kind, "kept-out wording" if case.kept_out else "trained wording"):

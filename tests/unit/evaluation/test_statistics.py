@@ -9,15 +9,8 @@ from services.evaluation.statistics import (
     median,
     paired_difference_95,
     rate_95,
-    wilson_95,
 )
-
-
-def test_shares() -> None:
-    low, high = wilson_95(450, 500)
-    assert (round(low, 4), round(high, 4)) == (0.8706, 0.9233)
-    assert wilson_95(0, 0) == (0.0, 1.0)
-    assert wilson_95(10, 10)[1] == pytest.approx(1.0)
+from services.playroom.shares import wilson_95
 
 
 def test_pairs() -> None:

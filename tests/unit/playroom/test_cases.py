@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import pytest
-
 from services.playroom.captions import caption_of
-from services.playroom.cases import interval_95, picture_cases
+from services.playroom.cases import picture_cases
 from services.playroom.scenes import Split
 
 
@@ -32,10 +30,3 @@ def test_one_kind_can_be_asked_for() -> None:
 
 def test_compositional_cases_show_held_out_pairs() -> None:
     assert all(case.scene.names_held_out_pair for case in picture_cases(Split.COMPOSITIONAL, "caption", 20))
-
-
-def test_interval_covers_the_share() -> None:
-    low, high = interval_95([True] * 90 + [False] * 10)
-    assert low == pytest.approx(0.826, abs=0.005)
-    assert high == pytest.approx(0.945, abs=0.005)
-    assert interval_95([]) == (0.0, 1.0)
