@@ -12,6 +12,7 @@ from graph.errors import InvalidRequest
 
 MAX_FRAMES = 4_096
 MAX_SECONDS = 600.0
+MAX_STREAMS = 32
 MAX_BLOCKS = 100_000
 """Most samples or blocks of all tracks, and most boxes or elements, in one file."""
 

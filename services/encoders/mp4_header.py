@@ -12,7 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from graph.errors import InvalidRequest
-from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES, Counter, FilmHeader, check_seconds, cut_off, damaged
+from services.encoders.film_headers import (
+    MAX_BLOCKS,
+    MAX_FRAMES,
+    MAX_STREAMS,
+    Counter,
+    FilmHeader,
+    check_seconds,
+    cut_off,
+    damaged,
+)
 
 FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 UNKNOWN_DURATIONS = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
@@ -58,6 +67,9 @@ class _Mp4:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.boxes = Counter("boxes in one film", MAX_BLOCKS)
+        self.tables = Counter("tables in one film", MAX_BLOCKS)
+        self.run_tables = Counter("tables of runs of chunks in one film", MAX_STREAMS)
+        self.runs = Counter("runs of chunks in one film", MAX_BLOCKS)
         self.samples = Counter("samples in the tables of one film", MAX_BLOCKS)
         self.frames = Counter("frames", MAX_FRAMES)
 
@@ -145,8 +157,10 @@ class _Mp4:
         n_chunks = sum(self._number(at + 4) for kind in (b"stco", b"co64") for at in self._places(box, kind))
         most = 1
         for at in self._places(box, b"stsc"):
+            self.run_tables.add()
             n_entries = min(self._number(at + 4), (box.end - at - 8) // 12)
             if n_entries > 0:
+                self.runs.add(n_entries)
                 entries_N3 = np.frombuffer(self.data, ">u4", 3 * n_entries, at + 8).reshape(-1, 3)
                 most = max(most, int(entries_N3[:, 1].max()))
         self.samples.add(max(0, n_chunks * most // RAW_SAMPLES_TOGETHER - self.samples.count))
@@ -154,6 +168,7 @@ class _Mp4:
     def _places(self, box: _Box, kind: bytes) -> Iterator[int]:
         at = self.data.find(kind, box.start, box.end)
         while at >= 0:
+            self.tables.add()
             if at + 16 <= box.end:
                 yield at + 4
             at = self.data.find(kind, at + 4, box.end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES
 from services.encoders.films import decode_film, read_film_header
 from tests.films import box, claiming_mp4, claiming_webm, compressed_mp4, element, film, grays
 
+GUARD = 10  # A tenfold guard against hanging; `make bench fault` judges the times.
 COMPRESSED = element(0x6D80, element(0x6240, element(0x5034, b"")))
 
 
@@ -36,6 +38,9 @@ def test_headers_tell_size_and_length(make: Callable[[], bytes], format_name: st
         (claiming_mp4(8, seconds=36_000), "36000 seconds, at most 600"),
         (compressed_mp4(claiming_mp4(20_000_000), shown=film(grays(2))), "compressed header"),
         (compressed_mp4(film(grays(2))), "without moving pictures"),
+        (film(grays(2)) + box(b"free", b"stsc" * 2**20), "more than 32 tables of runs"),
+        (film(grays(2)) + box(b"free", b"stsc" + struct.pack(">II", 0, 2**20), bytes(12 * 2**20)), "runs of chunks"),
+        (film(grays(2)) + box(b"free", (b"stsz" + bytes(12)) * 2**18), "tables in one film"),
         (claiming_webm(10_000), f"more than {MAX_FRAMES} frames"),
         (claiming_webm(100, lacing=256), f"more than {MAX_FRAMES} frames"),
         (claiming_webm(8, side=40_000), "40000×40000 pixels"),
@@ -51,8 +56,12 @@ def test_headers_tell_size_and_length(make: Callable[[], bytes], format_name: st
     ],
 )
 def test_claims_are_refused(data: bytes, complaint: str) -> None:
+    begin = time.process_time()
     with pytest.raises(InvalidRequest, match=complaint):
         decode_film(data, 8)
+    took_ms = (time.process_time() - begin) * 1000
+    print(f"refused after {took_ms:.1f} ms")
+    assert took_ms < 100 * GUARD
 
 
 def test_tables_are_found_wherever_they_hide() -> None:
