@@ -38,7 +38,7 @@ def test_headers_tell_size_and_length(make: Callable[[], bytes], format_name: st
         (claiming_mp4(8, seconds=36_000), "36000 seconds, at most 600"),
         (compressed_mp4(claiming_mp4(20_000_000), shown=film(grays(2))), "compressed header"),
         (compressed_mp4(film(grays(2))), "without moving pictures"),
-        (film(grays(2)) + box(b"free", b"stsc" * 2**20), "more than 32 tables of runs"),
+        (film(grays(2)) + box(b"free", b"stsc" * 2**20), "more than 32 tables of runs|runs of chunks"),
         (film(grays(2)) + box(b"free", b"stsc" + struct.pack(">II", 0, 2**20), bytes(12 * 2**20)), "runs of chunks"),
         (film(grays(2)) + box(b"free", (b"stsz" + bytes(12)) * 2**18), "tables in one film"),
         (claiming_webm(10_000), f"more than {MAX_FRAMES} frames"),
