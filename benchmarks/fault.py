@@ -1,5 +1,7 @@
 """Processes that are killed (kill -9) while eight clients ask, one component after the other; and load on one of them.
 
+Before that, media that would become far larger than their files: what it costs to refuse them.
+
 Time back counts from the kill to the new replica in the routing, against the same component's own cold start in the
 same run. Clients never try again by themselves.
 """
@@ -15,8 +17,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from anyplex import AnyplexError, Client, Image
 from benchmarks._results import Bar, draw, judge, write
+from tests import films, sounds
 from tests.cluster import (
     GATEWAY,
     Cluster,
@@ -26,9 +31,13 @@ from tests.cluster import (
     running,
     write_profile,
 )
+from tests.fault import test_films, test_pictures, test_sounds
+from tests.fault.bombs import MOST_MIB, refuse, show
 from tests.fault.test_kills import Watch
 from tests.fault.test_scaling import Counts, heavy_picture
 from tests.fault.traffic import Traffic
+from tests.fault.wire import SENDABLE
+from tests.pictures import encoded
 from tests.waiting import wait_until
 
 SYSTEM = "next-gpt"
@@ -38,8 +47,31 @@ LOADERS = 56
 GUARD_S = 240.0
 BACK_OF_COLD = 1.5
 GATEWAY_BACK_S = 5.0
+REFUSED_MS = 100.0
 # Well above what eight clients put on the encoder: only the load at the end makes it scale.
 SCALING = {"target_ongoing": 12, "upscale_delay_s": 1, "downscale_delay_s": 4}
+
+
+def refuse_bombs(cluster: Cluster) -> dict[str, Any]:
+    """Hand in media that must be refused, kind by kind; each kind's reader has answered something before."""
+    kinds = {
+        "row 5, pictures": ("see", "image", test_pictures.BOMBS, encoded()),
+        "row 5, animated pictures": ("watch", "video", test_pictures.BOMBS, films.film(films.grays(8))),
+        "row 6, sounds": ("hear", "audio", test_sounds.BOMBS, sounds.encoded(sounds.tone())),
+        "row 7, films": ("watch", "video", test_films.BOMBS, films.film(films.grays(8))),
+    }
+    found: dict[str, Any] = {}
+    with grpc.insecure_channel(cluster.address, SENDABLE) as channel:
+        for kind, (node, modality, bombs, good) in kinds.items():
+            answer = show(channel, modality, good, SYSTEM)
+            if answer.code is not grpc.StatusCode.OK:
+                raise RuntimeError(f"{kind}: a good one was refused: {answer.message}")
+            costs = refuse(cluster, channel, node, modality, bombs, SYSTEM)
+            found[kind] = {
+                "files": len(bombs), "median_ms": costs.middle_ms(), "slowest_ms": costs.slowest_ms(),
+                "slowest": costs.slowest(), "grown_mib": dict(costs.grown_mib),
+            }  # fmt: skip
+    return found
 
 
 def kill_component(cluster: Cluster, node: str) -> dict[str, Any]:
@@ -113,7 +145,7 @@ def load_encoder(cluster: Cluster) -> dict[str, Any]:
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """Start a cluster of our own, kill everything in it in turn, load it, stop it."""
+    """Start a cluster of our own, hand it bombs, kill everything in it in turn, load it, stop it."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         weights: Path | None = None
@@ -125,16 +157,23 @@ def measure(rounds: int) -> dict[str, Any]:
         profile = write_profile(root / "profile.yaml", {"see": scaled})
         kills: list[dict[str, Any]] = []
         with running(root / "home", profile, name="fault-bench", weights=weights, systems=(SYSTEM,)) as cluster:
+            refusals = refuse_bombs(cluster)
             for _ in range(rounds):
                 kills += [kill_component(cluster, node) for node in NODES]
                 kills.append(kill_gateway(cluster))
             scaling = load_encoder(cluster)
-    return {"weights": "tiny" if weights else "bundled", "clients": CLIENTS, "kills": kills, "scaling": scaling}
+    return {
+        "weights": "tiny" if weights else "bundled", "clients": CLIENTS, "refusals": refusals, "kills": kills,
+        "scaling": scaling,
+    }  # fmt: skip
 
 
 def bars_of(result: dict[str, Any]) -> list[Bar]:
     """Return what is asked of the result: medians of the rounds for times, the worst round for errors."""
     bars: list[Bar] = []
+    for kind, costs in result["refusals"].items():
+        bars.append(Bar(f"{kind}: slowest refusal", costs["slowest_ms"], most=REFUSED_MS, unit="ms"))
+        bars.append(Bar(f"{kind}: memory", max(costs["grown_mib"].values()), most=MOST_MIB, unit="MiB"))
     for node in (*NODES, GATEWAY):
         mine = [one for one in result["kills"] if one["node"] == node]
         of_cold = statistics.median(one["of_cold"] for one in mine)
@@ -175,6 +214,9 @@ def main(arguments: list[str]) -> int:
     result = measure(options.rounds)
     write("fault", result)
     draw("fault", 2, lambda axes: paint(axes, result))
+    for kind, costs in result["refusals"].items():
+        print(f"{kind}: {costs['files']} files refused, median {costs['median_ms']:.0f} ms, slowest "
+              f"{costs['slowest_ms']:.0f} ms ({costs['slowest']}), memory {costs['grown_mib']} MiB higher")  # fmt: skip
     print(f"{'killed':10} {'back s':>8} {'cold s':>8} {'of cold':>8} {'lost':>6} {'of':>6}  codes")
     for one in result["kills"]:
         print(f"{one['node']:10} {one['back_s']:8.1f} {one['cold_start_s']:8.1f} {one['of_cold']:7.2f}x "

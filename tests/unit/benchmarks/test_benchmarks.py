@@ -16,6 +16,8 @@ from services.cli import memory
 BENCHMARK = '"""Measures {name}."""\nfrom pathlib import Path\n\n\ndef main(arguments):\n    Path({log!r}).open("a").write("{name} ")\n    return {code}\n'  # noqa: E501
 KILL = {"back_s": 6.0, "cold_start_s": 5.0, "of_cold": 1.2, "requests": 50, "failed": 3, "failed_late": 0, "codes": {}}
 
+COSTS = {"files": 9, "median_ms": 5.0, "slowest_ms": 99.0, "slowest": "a film", "grown_mib": {"the encoder": 64}}
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -101,23 +103,31 @@ def test_a_demo_that_answers_nothing_is_no_measurement() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "scaling", "code"),
+    ("change", "scaling", "costs", "code"),
     [
-        ({}, {}, 0),
-        ({"of_cold": 1.6}, {}, 1),
-        ({"failed": 9}, {}, 1),
-        ({"failed_late": 1}, {}, 1),
-        ({"clients_back_s": 5.5}, {}, 1),
-        ({}, {"reversals": 2}, 1),
-        ({}, {"lost": 1}, 1),
+        ({}, {}, {}, 0),
+        ({"of_cold": 1.6}, {}, {}, 1),
+        ({"failed": 9}, {}, {}, 1),
+        ({"failed_late": 1}, {}, {}, 1),
+        ({"clients_back_s": 5.5}, {}, {}, 1),
+        ({}, {"reversals": 2}, {}, 1),
+        ({}, {"lost": 1}, {}, 1),
+        ({}, {}, {"slowest_ms": 101.0}, 1),
+        ({}, {}, {"grown_mib": {"the encoder": 0, "the gateway": 65}}, 1),
     ],
 )
 def test_fault_fails_below_its_bars(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], scaling: dict[str, Any], code: int
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    scaling: dict[str, Any],
+    costs: dict[str, Any],
+    code: int,
 ) -> None:
     kills = [{"node": node, "clients_back_s": 1.0, **KILL, **change} for node in ("see", "see_in", "think", "gateway")]
     load = {"up_s": 3.0, "down_s": 6.0, "lost": 0, "reversals": 1, "replicas": {}, **scaling}
-    monkeypatch.setattr(fault, "measure", lambda rounds: {"kills": kills, "scaling": load})
+    refusals = {"row 6, sounds": {**COSTS, **costs}, "row 7, films": COSTS}
+    monkeypatch.setattr(fault, "measure", lambda rounds: {"refusals": refusals, "kills": kills, "scaling": load})
     assert fault.main([]) == code
     assert len(json.loads((folder / "fault.json").read_text())["kills"]) == 4
     assert (folder / "fault.png").stat().st_size > 0
