@@ -3,60 +3,23 @@
 from __future__ import annotations
 
 import random
-import statistics
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 
 from anyplex import Audio, Client
-from anyplex.v1 import gateway_pb2, types_pb2
 from tests import films, oggs
-from tests.cluster import Cluster, pid_at
-from tests.fault.conftest import EVERYTHING
-from tests.fault.wire import Refusal, send
+from tests.cluster import Cluster
+from tests.fakes import tiny
+from tests.fault.bombs import refuse, show
 from tests.sounds import encoded, forged_flac, forged_mp4, muxed, noise, opus_hour, tone, wav
 
 pytestmark = pytest.mark.cluster
 
 PLACE = "request.messages[0].parts[1].audio"
-MIB = 2**20
-MOST_MIB = 64
-# A tenfold guard against hanging; what was measured is printed.
-GUARD_MS = 1_000.0
-TRIES = 3
-
-
-def hear(channel: grpc.Channel, data: bytes) -> Refusal:
-    """Send a sound through the gateway."""
-    request = gateway_pb2.GenerateRequest(system=EVERYTHING.stem, sampling=types_pb2.Sampling(max_tokens=2))
-    message = request.messages.add(role=types_pb2.ROLE_USER)
-    message.parts.add(text="what is this?")
-    media = message.parts.add().media
-    media.modality, media.inline = "audio", data
-    return send(channel, request.SerializeToString())
-
-
-class Peak:
-    """How far the memory of a process has risen above what it held when this was made."""
-
-    def __init__(self, pid: int) -> None:
-        self._proc = Path(f"/proc/{pid}")
-        # Sets the highest mark back to what is held now.
-        (self._proc / "clear_refs").write_text("5")
-        self._before_kib = self._read("VmRSS")
-
-    def grown_mib(self) -> float:
-        """Return the highest mark since, above the beginning."""
-        return (self._read("VmHWM") - self._before_kib) / 1024
-
-    def _read(self, name: str) -> int:
-        lines = (self._proc / "status").read_text().splitlines()
-        return int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
-
 
 BOMBS: dict[str, Callable[[], bytes]] = {
     "an hour of Opus": opus_hour,
@@ -80,29 +43,10 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 
 def test_row_6_hours_in_small_files(cluster: Cluster, channel: grpc.Channel) -> None:
-    assert hear(channel, encoded(tone())).code is grpc.StatusCode.OK
-    processes = {
-        "the encoder": pid_at(cluster.address_of(f"{EVERYTHING.stem}.hear")), "the gateway": pid_at(cluster.address)
-    }  # fmt: skip
-    took_ms: dict[str, float] = {}
-    grown_mib: Counter[str] = Counter()
-    for name, make in BOMBS.items():
-        data = make()
-        peaks = {process: Peak(pid) for process, pid in processes.items()}
-        refusals = [hear(channel, data) for _ in range(TRIES)]
-        assert {refusal.code for refusal in refusals} == {grpc.StatusCode.INVALID_ARGUMENT}, (name, refusals[0].message)
-        assert PLACE in refusals[0].fields, name
-        took_ms[name] = statistics.median(refusal.took_s for refusal in refusals) * 1000
-        for process, peak in peaks.items():
-            grown_mib[process] = max(grown_mib[process], round(peak.grown_mib()))
-    slowest = max(took_ms, key=lambda name: took_ms[name])
-    middle_ms = statistics.median(took_ms.values())
-    print(
-        f"figure: row 6: {len(took_ms)} of {len(took_ms)} refused, median {middle_ms:.0f} ms, "
-        f"slowest {took_ms[slowest]:.0f} ms ({slowest}); memory at most {dict(grown_mib)} MiB higher"
-    )
-    assert middle_ms < GUARD_MS
-    assert max(grown_mib.values()) < MOST_MIB
+    assert show(channel, "audio", encoded(tone())).code is grpc.StatusCode.OK
+    costs = refuse(cluster, channel, "hear", "audio", BOMBS)
+    print(f"figure: row 6: {costs}")
+    costs.guard()
 
 
 def strange_sounds() -> dict[str, bytes]:
@@ -154,7 +98,7 @@ def test_row_8_strange_sounds(channel: grpc.Channel) -> None:
     codes: Counter[str] = Counter()
     wrong = []
     for name, data in strange_sounds().items():
-        refusal = hear(channel, data)
+        refusal = show(channel, "audio", data)
         codes[refusal.code.name] += 1
         if refusal.code not in (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT):
             wrong.append(f"{name}: {refusal.code.name} {refusal.message}")
@@ -167,5 +111,7 @@ def test_row_8_strange_sounds(channel: grpc.Channel) -> None:
 
 def test_sounds_beside_strange_ones_are_answered(client: Client) -> None:
     for seconds in (0.1, 1.0, 4.2):
-        reply = client.generate(["what is this?", Audio(encoded(tone(seconds)))], system=EVERYTHING.stem, max_tokens=2)
+        reply = client.generate(
+            ["what is this?", Audio(encoded(tone(seconds)))], system=tiny.EVERYTHING.stem, max_tokens=2
+        )
         assert reply.usage.media_tokens == round(10 * seconds)
