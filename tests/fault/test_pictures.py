@@ -15,11 +15,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from anyplex import Client, Image
-from anyplex.v1 import gateway_pb2
 from tests.cluster import Cluster
-from tests.fault.bad_requests import with_source
-from tests.fault.bombs import refuse
-from tests.fault.wire import send
+from tests.fault.bombs import refuse, show
 from tests.pictures import chunk, encoded, growing_gif, png_head, with_second_head
 
 pytestmark = pytest.mark.cluster
@@ -136,13 +133,11 @@ def strange_pictures() -> dict[str, bytes]:
     return found
 
 
-def test_row_8_strange_pictures(channel: grpc.Channel, base: gateway_pb2.GenerateRequest) -> None:
+def test_row_8_strange_pictures(channel: grpc.Channel) -> None:
     codes: Counter[str] = Counter()
     wrong = []
     for name, data in strange_pictures().items():
-        request = with_source(base, "inline", data)
-        request.messages[0].parts[1].media.mime_type = ""
-        refusal = send(channel, request.SerializeToString())
+        refusal = show(channel, "image", data)
         codes[refusal.code.name] += 1
         if refusal.code not in (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT):
             wrong.append(f"{name}: {refusal.code.name} {refusal.message}")
