@@ -54,7 +54,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "20,000,000 frames in a packed table beside a plain one": lambda: films.compressed_mp4(
         films.claiming_mp4(20_000_000), shown=films.film(films.grays(4))
     ),
-    "a million tables of runs in an MP4": lambda: films.film(films.grays(4)) + films.box(b"free", b"stsc" * 2**20),
+    "a million tables of runs in an MP4": lambda: films.film(films.grays(4)) + films.box(b"free", b"stsc" * 1_000_000),
     "10,000 frames in a GIF": lambda: animated_gif(MANY),
     "4,096² in a GIF that begins as 1×1": lambda: growing_gif(7, 4_096),
     "3,072² in an MP4 that says 16²": lambda: films.claiming_less(films.film(films.grays(6, (3_072, 3_072)))),
