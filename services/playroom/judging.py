@@ -10,7 +10,6 @@ are close rivals are redrawn, sent through JPEG and compared again.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,12 +19,21 @@ from PIL import Image
 
 from services.playroom.captions import CaptionFacts
 from services.playroom.drawing import coverage_of
+from services.playroom.fitting import (
+    CHROMA_WEIGHT,
+    CLEAR_LEAD,
+    MIN_FIT,
+    TO_YCC,
+    blurred,
+    halved,
+    nearest_background,
+    nearest_color,
+    through_jpeg,
+)
 from services.playroom.scenes import SceneObject
 from services.playroom.words import (
-    BACKGROUND_LEVEL,
     CELL_CENTERS_PX,
     CELL_SIDE_PX,
-    COLOR_RGB,
     IMAGE_SIDE_PX,
     MAX_SHIFT_PX,
     PLACES,
@@ -33,18 +41,8 @@ from services.playroom.words import (
     SIZES,
 )
 
-MAX_BACKGROUND_ERROR = 40.0
-MAX_COLOR_ERROR = 75.0
-MIN_FIT = 0.7
-"""Smallest share of a cell's contrast that the best drawing has to explain."""
 _EMPTY_CONTRAST = 22.0
 """Mean difference of a cell's twenty strongest pixels to the background below which it is empty."""
-_TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32)
-_CHROMA_WEIGHT = 4.0
-"""A halved chroma pixel stands for four."""
-_CLEAR_LEAD = 2.0
-"""A drawing that leaves less than this many times the best one's remainder is a rival: JPEG may have swapped them."""
-_JPEG_QUALITY = 80
 _SHIFTS = np.arange(-MAX_SHIFT_PX, MAX_SHIFT_PX + 0.01, 0.25)
 
 
@@ -57,23 +55,6 @@ class _Templates:
     names: list[tuple[str, str]]
 
 
-def _halved(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Means of 2×2 pixels of N square tiles."""
-    side = tiles.shape[1] // 2
-    means: NDArray[np.float32] = tiles.reshape(len(tiles), side, 2, side, 2).mean((2, 4))
-    return means
-
-
-def _blurred(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What halving makes of chroma that a JPEG decoder has interpolated."""
-    for axis in (1, 2):
-        padded = np.pad(tiles, [(0, 0), *((1, 1) if axis == other else (0, 0) for other in (1, 2))])
-        n = tiles.shape[axis]
-        before, after = padded.take(range(n), axis), padded.take(range(2, n + 2), axis)
-        tiles = (0.75 * tiles + 0.125 * before + 0.125 * after).astype(np.float32)
-    return tiles
-
-
 @lru_cache(maxsize=1)
 def _templates() -> _Templates:
     covers, names = [], []
@@ -83,16 +64,10 @@ def _templates() -> _Templates:
             covers.append(coverage_of(shape, items, 1))
             names += [(shape, size)] * len(items)
     cover = np.concatenate(covers)
-    sharp = _halved(cover)
+    sharp = halved(cover)
     luma = np.concatenate([cover, cover]).reshape(2 * len(cover), -1)
-    chroma = np.concatenate([sharp, _blurred(sharp)]).reshape(2 * len(cover), -1)
+    chroma = np.concatenate([sharp, blurred(sharp)]).reshape(2 * len(cover), -1)
     return _Templates(luma, chroma, names * 2)
-
-
-def _nearest_color(color: NDArray[np.float32]) -> str | None:
-    distances = {name: float(np.abs(color - np.array(rgb)).max()) for name, rgb in COLOR_RGB.items()}
-    best = min(distances, key=lambda name: distances[name])
-    return best if distances[best] <= MAX_COLOR_ERROR else None
 
 
 @dataclass(frozen=True)
@@ -112,29 +87,23 @@ def _fits(contrast: NDArray[np.float32], level: NDArray[np.float32]) -> tuple[fl
         level: The background (R, G, B).
     """
     luma_P = contrast[..., 0].reshape(-1)
-    chroma_Q2 = _halved(contrast[..., 1:].transpose(2, 0, 1)).reshape(2, -1).T
-    energy = float(np.square(luma_P).sum() + _CHROMA_WEIGHT * np.square(chroma_Q2).sum())
+    chroma_Q2 = halved(contrast[..., 1:].transpose(2, 0, 1)).reshape(2, -1).T
+    energy = float(np.square(luma_P).sum() + CHROMA_WEIGHT * np.square(chroma_Q2).sum())
     templates = _templates()
     luma_K, luma_squares_K = templates.luma @ luma_P, np.square(templates.luma).sum(1)
     chroma_K2, chroma_squares_K = templates.chroma @ chroma_Q2, np.square(templates.chroma).sum(1)
     explained_K = np.square(luma_K) / luma_squares_K
-    explained_K += _CHROMA_WEIGHT * np.square(chroma_K2).sum(1) / chroma_squares_K
+    explained_K += CHROMA_WEIGHT * np.square(chroma_K2).sum(1) / chroma_squares_K
     fits: dict[tuple[str, str], _Fit] = {}
     for index in np.argsort(-explained_K):
         name = templates.names[index]
         if name not in fits:
             ycc = np.array([luma_K[index] / luma_squares_K[index], *(chroma_K2[index] / chroma_squares_K[index])])
-            color = np.linalg.solve(_TO_YCC, ycc) + level
+            color = np.linalg.solve(TO_YCC, ycc) + level
             fits[name] = _Fit(int(index), color, energy - float(explained_K[index]))
             if len(fits) == len(SHAPES) * len(SIZES):
                 break
     return energy, list(fits.values())
-
-
-def _through_jpeg(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    buffer = io.BytesIO()
-    Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return np.asarray(Image.open(buffer), np.float32)
 
 
 def _redrawn(pixels: NDArray[np.float32], where: tuple[slice, slice], fit: _Fit, level: NDArray[np.float32]) -> float:
@@ -142,7 +111,7 @@ def _redrawn(pixels: NDArray[np.float32], where: tuple[slice, slice], fit: _Fit,
     cover = _templates().luma[fit.template].reshape(CELL_SIDE_PX, CELL_SIDE_PX, 1)
     redrawn = pixels.copy()
     redrawn[where] = level + cover * (fit.color - level)
-    drawn, seen = ((picture[where] - level) @ _TO_YCC.T for picture in (_through_jpeg(redrawn), pixels))
+    drawn, seen = ((picture[where] - level) @ TO_YCC.T for picture in (through_jpeg(redrawn), pixels))
     left = 0.0
     for channel in range(3):
         size = float(np.square(drawn[..., channel]).sum())
@@ -155,18 +124,18 @@ def _read_cell(
     pixels: NDArray[np.float32], where: tuple[slice, slice], level: NDArray[np.float32]
 ) -> tuple[str, str, str] | None | bool:
     """Reads (shape, color, size) of a cell; False where it is empty, None where nothing fits."""
-    contrast = ((pixels[where] - level) @ _TO_YCC.T).astype(np.float32)
+    contrast = ((pixels[where] - level) @ TO_YCC.T).astype(np.float32)
     strongest = np.sort(np.abs(contrast).max(-1).reshape(-1))[-20:]
     if strongest.mean() < _EMPTY_CONTRAST:
         return False
     energy, fits = _fits(contrast, level)
     best = fits[0]
-    rivals = [fit for fit in fits if fit.unexplained < _CLEAR_LEAD * best.unexplained]
+    rivals = [fit for fit in fits if fit.unexplained < CLEAR_LEAD * best.unexplained]
     if len(rivals) > 1:
         best = min(rivals, key=lambda fit: _redrawn(pixels, where, fit, level))
     if best.unexplained > (1 - MIN_FIT) * energy:
         return None
-    color = _nearest_color(best.color)
+    color = nearest_color(best.color)
     if color is None:
         return None
     shape, size = _templates().names[best.template]
@@ -185,9 +154,8 @@ def read_picture(picture: Image.Image) -> CaptionFacts | None:
     first, last = CELL_CENTERS_PX[0] - CELL_SIDE_PX // 2, CELL_CENTERS_PX[-1] + CELL_SIDE_PX // 2
     frame = np.concatenate([part.reshape(-1, 3) for part in (pixels[:first], pixels[last:], pixels[:, :first])])
     level = np.median(frame, axis=0)
-    errors = {name: float(np.abs(level - nominal).max()) for name, nominal in BACKGROUND_LEVEL.items()}
-    background = min(errors, key=lambda name: errors[name])
-    if errors[background] > MAX_BACKGROUND_ERROR:
+    background = nearest_background(level)
+    if background is None:
         return None
     objects = set()
     for cell, place in enumerate(PLACES):

@@ -10,11 +10,10 @@ from the background in chroma alone loses its edges in any codec that keeps chro
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import lru_cache
 from math import pi, sin, sqrt
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +21,20 @@ from PIL import Image
 
 from services.playroom.filming import Pixels, cover_disc, path_of
 from services.playroom.films import N_FRAMES, FilmFacts
-from services.playroom.words import BACKGROUND_LEVEL, COLOR_RGB, IMAGE_SIDE_PX, SIZES
+from services.playroom.fitting import (
+    CHROMA_WEIGHT,
+    CLEAR_LEAD,
+    MIN_FIT,
+    TO_YCC,
+    Floats,
+    blurred,
+    halved,
+    nearest_background,
+    nearest_color,
+    through_jpeg,
+)
+from services.playroom.words import IMAGE_SIDE_PX, SIZES
 
-Floats: TypeAlias = NDArray[np.float32]
-
-MAX_BACKGROUND_ERROR = 40.0
-MAX_COLOR_ERROR = 75.0
-MIN_FIT = 0.7
-"""Smallest share of what is seen that the best drawing has to explain."""
 _BORDER_PX = 3
 _MIN_CONTRAST = 40.0
 _MAX_OFF_COLOR = 0.5
@@ -44,14 +49,8 @@ _MIN_GROWTH = 1.8
 _MAX_GROWTH_AT_REST = 1.35
 _TILE_PX = 32
 _RADIUS_FACTORS = (0.9, 1.0, 1.1)
-TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32)
-CHROMA_WEIGHT = 4.0
-"""A halved chroma pixel stands for four."""
 _FINENESS = 4
 """Drawings are kept for quarters of a pixel."""
-_CLEAR_LEAD = 2.0
-"""A shape that leaves less than this many times the best one's remainder is a rival."""
-_JPEG_QUALITY = 80
 
 _AREA_OF_UNIT: Final[dict[str, float]] = {
     "circle": pi,
@@ -81,9 +80,8 @@ def _background(pixels_FHWC: Floats) -> tuple[str, Floats] | None:
     sides = (pixels_FHWC[:, :near], pixels_FHWC[:, -near:], pixels_FHWC[:, :, :near], pixels_FHWC[:, :, -near:])
     border_BC = np.concatenate([side.reshape(-1, 3) for side in sides])
     level_C: Floats = np.median(border_BC, axis=0).astype(np.float32)
-    errors = {name: float(np.abs(level_C - nominal).max()) for name, nominal in BACKGROUND_LEVEL.items()}
-    name = min(errors, key=lambda each: errors[each])
-    return (name, level_C) if errors[name] <= MAX_BACKGROUND_ERROR else None
+    name = nearest_background(level_C)
+    return (name, level_C) if name is not None else None
 
 
 def _covered(pixels_FHWC: Floats, level_C: Floats) -> tuple[Floats, Floats] | None:
@@ -150,23 +148,6 @@ def _drawing(shape: str, x_steps: int, y_steps: int, radius_steps: int) -> Float
     )
 
 
-def _halved(tiles_FHW: Floats) -> Floats:
-    """Means of 2×2 pixels."""
-    n_tiles, height, width = tiles_FHW.shape
-    means: Floats = tiles_FHW.reshape(n_tiles, height // 2, 2, width // 2, 2).mean((2, 4))
-    return means
-
-
-def _blurred(tiles_FHW: Floats) -> Floats:
-    """What halving makes of chroma that a decoder has interpolated."""
-    for axis in (1, 2):
-        n = tiles_FHW.shape[axis]
-        padded = np.pad(tiles_FHW, [(0, 0), *((1, 1) if axis == other else (0, 0) for other in (1, 2))])
-        neighbors = padded.take(range(n), axis) + padded.take(range(2, n + 2), axis)
-        tiles_FHW = (0.75 * tiles_FHW + 0.125 * neighbors).astype(np.float32)
-    return tiles_FHW
-
-
 @dataclass(frozen=True)
 class _Fit:
     """A shape on a path, with the color (R, G, B, against the background) in which it explains most of what is seen."""
@@ -201,31 +182,28 @@ def _fit(ycc_FHWC: Floats, shape: str, path: list[tuple[float, float, float]]) -
         for (x, y, radius), (left, top) in zip(path, corners, strict=True)
     ]
     drawn_FHW = np.stack([_drawing(shape, *step) for step in steps])
-    sharp_FHW = _halved(drawn_FHW)
-    chromas = [_halved(tiles_FHWC[..., channel]) for channel in (1, 2)]
+    sharp_FHW = halved(drawn_FHW)
+    chromas = [halved(tiles_FHWC[..., channel]) for channel in (1, 2)]
     energy = np.square(tiles_FHWC[..., 0]).sum() + CHROMA_WEIGHT * sum(np.square(each).sum() for each in chromas)
     in_luma, luma = _explained(tiles_FHWC[..., 0], drawn_FHW)
     in_chroma, chroma = max(
         (sum(part for part, _ in found), [factor for _, factor in found])
-        for found in ([_explained(each, drawn) for each in chromas] for drawn in (sharp_FHW, _blurred(sharp_FHW)))
+        for found in ([_explained(each, drawn) for each in chromas] for drawn in (sharp_FHW, blurred(sharp_FHW)))
     )
     contrast_C = np.linalg.solve(TO_YCC, np.array([luma, *chroma])).astype(np.float32)
     return _Fit(shape, path, contrast_C, 1 - (in_luma + CHROMA_WEIGHT * in_chroma) / float(energy))
 
 
-def _through_jpeg(frames_FHWC: Floats) -> Floats:
+def _film_through_jpeg(frames_FHWC: Floats) -> Floats:
     """What JPEG makes of frames, all of them as one tall picture."""
     n_frames, height, width, _ = frames_FHWC.shape
-    tall = np.clip(np.rint(frames_FHWC), 0, 255).astype(np.uint8).reshape(n_frames * height, width, 3)
-    buffer = io.BytesIO()
-    Image.fromarray(tall).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return np.asarray(Image.open(buffer), np.float32).reshape(frames_FHWC.shape)
+    return through_jpeg(frames_FHWC.reshape(n_frames * height, width, 3)).reshape(frames_FHWC.shape)
 
 
 def _redrawn(contrast_FHWC: Floats, level_C: Floats, fit: _Fit) -> float:
     """What is left unexplained by a film that shows a fit, seen through JPEG, strong and weak colors alike."""
     cover_FHW = np.stack([cover_disc(fit.shape, *place) for place in fit.path])
-    redrawn = (_through_jpeg(level_C + cover_FHW[..., None] * fit.contrast) - level_C) @ TO_YCC.T
+    redrawn = (_film_through_jpeg(level_C + cover_FHW[..., None] * fit.contrast) - level_C) @ TO_YCC.T
     seen = contrast_FHWC @ TO_YCC.T
     explained = [_explained(seen[..., channel], redrawn[..., channel])[0] for channel in range(3)]
     return float(np.square(seen).sum()) - sum(explained)
@@ -246,16 +224,10 @@ def _shape(contrast_FHWC: Floats, level_C: Floats, path_F3: NDArray[np.float64],
     best = min(fits, key=lambda fit: fit.unexplained)
     if best.unexplained > 1 - MIN_FIT:
         return None
-    rivals = [fit for fit in fits if fit.unexplained < _CLEAR_LEAD * best.unexplained]
+    rivals = [fit for fit in fits if fit.unexplained < CLEAR_LEAD * best.unexplained]
     if len({fit.shape for fit in rivals}) > 1:
         best = min(rivals, key=lambda fit: _redrawn(contrast_FHWC, level_C, fit))
     return best.shape
-
-
-def _nearest_color(color_C: Floats) -> str | None:
-    distances = {name: float(np.abs(color_C - np.array(rgb)).max()) for name, rgb in COLOR_RGB.items()}
-    best = min(distances, key=lambda name: distances[name])
-    return best if distances[best] <= MAX_COLOR_ERROR else None
 
 
 def read_film(frames_FHWC: Pixels) -> FilmFacts | None:
@@ -274,7 +246,7 @@ def read_film(frames_FHWC: Pixels) -> FilmFacts | None:
         return None
     cover_FHW, color_C = found
     path_F3 = _path(cover_FHW)
-    color = _nearest_color(color_C)
+    color = nearest_color(color_C)
     if path_F3 is None or color is None:
         return None
     motion = _motion(path_F3)
