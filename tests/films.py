@@ -177,7 +177,7 @@ def element(kind: int, content: bytes) -> bytes:
 
 
 def claiming_webm(
-    blocks: int = 8, side: int = 64, seconds: float = 2.0, lacing: int = 0, encodings: bytes = b""
+    blocks: int = 8, side: int = 64, seconds: float = 2.0, lacing: int = 0, encodings: bytes = b"", lists: bytes = b""
 ) -> bytes:
     """A WebM file whose header and blocks claim what they are told to."""
     video = element(0xE0, element(0xB0, side.to_bytes(4, "big")) + element(0xBA, side.to_bytes(4, "big")))
@@ -186,5 +186,20 @@ def claiming_webm(
     info = element(0x1549A966, element(0x4489, struct.pack(">d", seconds * 1000)))
     cluster = element(0x1F43B675, element(0xE7, b"\0") + block * blocks)
     return element(0x1A45DFA3, element(0x4282, b"webm")) + element(
-        0x18538067, info + element(0x1654AE6B, element(0xAE, track)) + cluster
+        0x18538067, info + element(0x1654AE6B, element(0xAE, track)) + lists + cluster
+    )
+
+
+def hidden_tracks(count: int, is_told: bool = True) -> bytes:
+    """A Matroska file whose index leads to so many tracks within what is skipped; one is told, or comes too late."""
+    info = element(0x1549A966, element(0x4489, struct.pack(">d", 2000)))
+    seek = element(0x53AB, b"\x16\x54\xae\x6b") + element(0x53AC, (0).to_bytes(8, "big"))
+    position = len(element(0x114D9B74, element(0x4DBB, seek))) + len(info) + 9
+    seek = element(0x53AB, b"\x16\x54\xae\x6b") + element(0x53AC, position.to_bytes(8, "big"))
+    hidden = element(0xEC, element(0x1654AE6B, b"\xae\x80" * count))
+    cluster = element(0x1F43B675, element(0xE7, b"\0") + element(0xA3, b"\x81\0\0\x80x"))
+    track = element(0x1654AE6B, element(0xAE, element(0xD7, b"\1") + element(0x83, b"\1") + element(0x86, b"V_VP8")))
+    body = hidden + (track + cluster if is_told else cluster + track)
+    return element(0x1A45DFA3, element(0x4282, b"webm")) + element(
+        0x18538067, element(0x114D9B74, element(0x4DBB, seek)) + info + body
     )

@@ -7,14 +7,13 @@ Animated pictures (GIF, WebP, PNG) are films too; they go through `images`. Ever
 from __future__ import annotations
 
 import bisect
-import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from PIL import Image
 
 from graph.errors import InvalidRequest
-from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES, Counter, FilmHeader, check_seconds
+from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES, Counter, FilmHeader, check_seconds, opened
 from services.encoders.frame_times import choose_frames
 from services.encoders.images import (
     MAX_FILE_BYTES,
@@ -98,7 +97,7 @@ def _decode(data: bytes, header: FilmHeader, count: int) -> tuple[list[Image.Ima
     options = {**_OPTIONS, **_most_pixels(count)}
     try:
         with av.open(
-            io.BytesIO(data), "r", header.demuxer, options, metadata_errors="ignore", timeout=OPENING_S
+            opened(data, header.demuxer), "r", header.demuxer, options, metadata_errors="ignore", timeout=OPENING_S
         ) as container:
             stream = _track(container, count)
             packets = _packets(container, stream, len(data))

@@ -8,14 +8,32 @@ from __future__ import annotations
 import struct
 
 from graph.errors import InvalidRequest
-from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES, Counter, FilmHeader, check_seconds, cut_off, damaged
+from services.encoders.film_headers import (
+    MAX_BLOCKS,
+    MAX_FRAMES,
+    MAX_STREAMS,
+    MAX_TAGS,
+    Counter,
+    FilmHeader,
+    check_seconds,
+    cut_off,
+    damaged,
+)
 
 MAGIC = b"\x1a\x45\xdf\xa3"
 PICTURES = 1
+MAX_LISTED = 32_768
 
 _SEGMENT, _CLUSTER, _INFO, _TRACKS = 0x18538067, 0x1F43B675, 0x1549A966, 0x1654AE6B
 _TRACK, _VIDEO, _BLOCK_GROUP = 0xAE, 0xE0, 0xA0
-_ENTERED = frozenset((_SEGMENT, _CLUSTER, _INFO, _TRACKS, _TRACK, _VIDEO, _BLOCK_GROUP))
+_SEEK_HEAD, _CUES, _ATTACHMENTS, _CHAPTERS, _TAGS = 0x114D9B74, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367
+_SIMPLE_TAG, _SEEK_ID = 0x67C8, 0x53AB
+# The demuxer keeps every child of these, an empty one of two bytes too, so they are counted like the others.
+_LISTS = frozenset((
+    _SEEK_HEAD, 0x4DBB, _CUES, 0xBB, 0xB7, _ATTACHMENTS, 0x61A7, _CHAPTERS, 0x45B9, 0xB6, 0x80, _TAGS, 0x7373,
+    _SIMPLE_TAG, 0x63C0, 0xE2, 0xE3, 0xE4, 0x41E4, 0x75A1, 0xA6,
+))  # fmt: skip
+_ENTERED = _LISTS | {_SEGMENT, _CLUSTER, _INFO, _TRACKS, _TRACK, _VIDEO, _BLOCK_GROUP}
 _TIMESTAMP_SCALE, _DURATION = 0x2AD7B1, 0x4489
 _TRACK_NUMBER, _TRACK_TYPE, _WIDTH, _HEIGHT, _ENCODINGS = 0xD7, 0x83, 0xB0, 0xBA, 0x6D80
 _BLOCKS = (0xA3, 0xA1)
@@ -44,6 +62,10 @@ class _Matroska:
         self.elements = Counter("elements in one film", 2 * MAX_BLOCKS)
         self.blocks = Counter("blocks in one film", MAX_BLOCKS)
         self.frames = Counter("frames", MAX_FRAMES)
+        self.tracks = Counter("tracks in one film", MAX_STREAMS)
+        self.listed = Counter("elements in the lists of one film", MAX_LISTED)
+        self.tags = Counter("tags in one film", MAX_TAGS)
+        self.n_track_lists = 0
         self.scale_ns = 1_000_000
         self.duration = 0.0
         self.width = self.height = 0
@@ -61,7 +83,7 @@ class _Matroska:
             if at + max(0, size) > end:
                 raise cut_off()
             if kind in _ENTERED:
-                self.track = (0, 0) if kind == _TRACK else self.track
+                self._enter(kind)
                 continue
             if is_unended:
                 raise damaged()
@@ -72,9 +94,28 @@ class _Matroska:
             at += size
         if not self.films and not is_sound_enough:
             raise InvalidRequest("a Matroska file without moving pictures, a film expected")
+        self._check_hidden()
         seconds = self.duration * self.scale_ns / _NS
         check_seconds(seconds)
         return FilmHeader("matroska", "WebM", self.width, self.height, seconds)
+
+    def _enter(self, kind: int) -> None:
+        if kind in _LISTS:
+            self.listed.add()
+        if kind == _TRACK:
+            self.tracks.add()
+            self.track = (0, 0)
+        elif kind == _TRACKS:
+            self.n_track_lists += 1
+        elif kind == _SIMPLE_TAG:
+            self.tags.add()
+        elif kind == _CLUSTER and not self.tracks.count:
+            raise InvalidRequest("a Matroska file whose tracks are told behind its first cluster, before it expected")
+
+    def _check_hidden(self) -> None:
+        """Refuse tracks within what is skipped: at a damaged place the demuxer looks for the next bytes that fit."""
+        if self.data.count(_TRACKS.to_bytes(4, "big")) > self.n_track_lists:
+            raise InvalidRequest("a Matroska file with hidden tracks, all of them where they belong expected")
 
     def _vint(self, at: int, keep_marker: bool = False) -> tuple[int, int]:
         """Read a number of variable length; -1 where it stands for "until the end"."""
@@ -115,6 +156,8 @@ class _Matroska:
             self.track = (value, type) if kind == _TRACK_NUMBER else (number, value)
             if self.track[0] and self.track[1] == PICTURES:
                 self.films.add(self.track[0])
+        elif kind == _SEEK_ID:
+            self.n_track_lists += self._whole(at, size) == _TRACKS
         elif kind == _WIDTH:
             self.width = max(self.width, self._whole(at, size))
         elif kind == _HEIGHT:

@@ -9,10 +9,7 @@ import struct
 from dataclasses import dataclass
 
 from graph.errors import InvalidRequest
-from services.encoders.film_headers import MAX_BLOCKS, Counter
-
-MAX_COMMENTS = 1_000
-"""FFmpeg compares every comment with all those before it."""
+from services.encoders.film_headers import MAX_BLOCKS, MAX_TAGS, Counter
 
 OPUS_RATE_HZ = 48_000
 _PAGE_BYTES = 27
@@ -80,7 +77,7 @@ def _join_pages(data: bytes) -> tuple[bytes, int]:
 
 
 def _count_comments(content: bytes) -> None:
-    comments = Counter("comments in one OGG sound", MAX_COMMENTS)
+    comments = Counter("comments in one OGG sound", MAX_TAGS)
     for magic in _COMMENTS:
         at = content.find(magic)
         while at >= 0:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.errors import InvalidRequest
+from services.encoders.film_headers import opened
 from services.encoders.matroska_header import read_matroska_header
 from services.encoders.mp4_header import read_mp4_header
 from services.encoders.ogg_header import read_ogg_header
@@ -294,7 +295,7 @@ def _decode_packets(data: bytes, found: str, most: int | None = None) -> Samples
         for box in _LAYOUT_BOXES:
             data = data.replace(box, b"free")
     try:
-        with av.open(io.BytesIO(data), "r", format=_DEMUXERS[found], options=_OPTIONS) as container:
+        with av.open(opened(data, _DEMUXERS[found]), "r", format=_DEMUXERS[found], options=_OPTIONS) as container:
             if not container.streams.audio:
                 raise InvalidRequest(f"no sound in this {found} file")
             stream = container.streams.audio[0]

@@ -55,6 +55,14 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         films.claiming_mp4(20_000_000), shown=films.film(films.grays(4))
     ),
     "a million tables of runs in an MP4": lambda: films.film(films.grays(4)) + films.box(b"free", b"stsc" * 1_000_000),
+    "200,000 tracks in a WebM": lambda: films.claiming_webm(8, lists=films.element(0x1654AE6B, b"\xae\x80" * 200_000)),
+    "1,000,000 chapters in a WebM": lambda: films.claiming_webm(
+        8, lists=films.element(0x1043A770, films.element(0x45B9, b"\xb6\x80" * 10**6))
+    ),
+    "1,000,000 attachments in a WebM": lambda: films.claiming_webm(
+        8, lists=films.element(0x1941A469, b"\x61\xa7\x80" * 10**6)
+    ),
+    "400,000 hidden tracks in a WebM": lambda: films.hidden_tracks(400_000),
     "10,000 frames in a GIF": lambda: animated_gif(MANY),
     "4,096² in a GIF that begins as 1×1": lambda: growing_gif(7, 4_096),
     "3,072² in an MP4 that says 16²": lambda: films.claiming_less(films.film(films.grays(6, (3_072, 3_072)))),

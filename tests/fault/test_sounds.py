@@ -37,6 +37,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "MP4, 20,000,000 samples in a packed table": lambda: films.compressed_mp4(
         films.claiming_mp4(20_000_000, handler=b"soun")
     ),
+    "WebM, 400,000 hidden tracks": lambda: films.hidden_tracks(400_000),
+    "WebM, 400,000 hidden tracks and one behind": lambda: films.hidden_tracks(400_000, is_told=False),
     "Vorbis with a codebook of 2^22 words": oggs.with_giant_codebook,
     "Vorbis with 100,000 comments": lambda: oggs.with_comments(100_000),
 }  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from graph.errors import InvalidRequest
 from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES
 from services.encoders.films import decode_film, read_film_header
-from tests.films import box, claiming_mp4, claiming_webm, compressed_mp4, element, film, grays
+from tests.films import box, claiming_mp4, claiming_webm, compressed_mp4, element, film, grays, hidden_tracks
 
 GUARD = 10  # A tenfold guard against hanging; `make bench fault` judges the times.
 COMPRESSED = element(0x6D80, element(0x6240, element(0x5034, b"")))
@@ -47,6 +47,15 @@ def test_headers_tell_size_and_length(make: Callable[[], bytes], format_name: st
         (claiming_webm(8, seconds=36_000), "36000 seconds"),
         (claiming_webm(8, seconds=float("nan")), "nan seconds"),
         (claiming_webm(8, encodings=COMPRESSED), "compressed or encrypted"),
+        (claiming_webm(8, lists=element(0x1654AE6B, b"\xae\x80" * 33)), "more than 32 tracks"),
+        (claiming_webm(8, lists=element(0x1043A770, element(0x45B9, b"\xb6\x80" * 10**6))), "in the lists"),
+        (claiming_webm(8, lists=element(0x1941A469, b"\x61\xa7\x80" * 10**6)), "in the lists"),
+        (claiming_webm(8, lists=element(0x1254C367, b"\x73\x73\x80" * 10**6)), "in the lists"),
+        (claiming_webm(8, lists=element(0x1C53BB6B, b"\xbb\x80" * 10**6)), "in the lists"),
+        (claiming_webm(8, lists=element(0x1254C367, element(0x7373, b"\x67\xc8\x80" * 1_001))), "more than 1000 tags"),
+        (hidden_tracks(1), "hidden tracks"),
+        (hidden_tracks(400_000), "hidden tracks"),
+        (hidden_tracks(400_000, is_told=False), "behind its first cluster"),
         (claiming_webm(8)[:-3], "truncated"),
         (claiming_mp4(8)[:-3], "truncated"),
         (box(b"ftyp", b"isom") + struct.pack(">I4s", 4, b"moov"), "damaged header"),

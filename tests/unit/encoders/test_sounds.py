@@ -161,6 +161,8 @@ def streamed_flac(seconds: float) -> bytes:
         (lambda: b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 2_000_000, "chunks"),
         (lambda: forged_flac()[:42], "0 samples|damaged"),
         (lambda: films.compressed_mp4(films.claiming_mp4(20_000_000, handler=b"soun")), "compressed header"),
+        (lambda: films.hidden_tracks(400_000), "hidden tracks"),
+        (lambda: films.hidden_tracks(400_000, is_told=False), "behind its first cluster"),
         (oggs.with_giant_codebook, "channels|damaged"),
         (lambda: oggs.with_comments(100_000), "more than 1000 comments"),
         (lambda: b"", "0 bytes, a sound expected"),
@@ -206,6 +208,12 @@ except InvalidRequest as error:
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, len(ended.stdout.splitlines())) == (0, 1), ended.stderr
+
+
+def test_indices_and_names_of_a_matroska_are_read_over() -> None:
+    data = sounds.muxed(tone(0.5), "matroska", "flac")
+    assert b"\x11\x4d\x9b\x74" in data
+    assert len(decode_sound(data)) == -(-8_000 // 3)
 
 
 def test_a_sound_ends_where_its_last_page_says() -> None:
