@@ -6,9 +6,7 @@ table claims: 1.5 KB of file cost 700 MB. So what is claimed is counted here, be
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
-from typing import BinaryIO, cast
 
 from graph.errors import InvalidRequest
 
@@ -38,25 +36,6 @@ class FilmHeader:
     width: int
     height: int
     seconds: float
-
-
-class _Forward:
-    """A file that is read from its first byte to its last: no index leads to what was not walked through here."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def read(self, size: int) -> bytes:
-        """Read on."""
-        found = self._data[self._at : self._at + size]
-        self._at += len(found)
-        return found
-
-
-def opened(data: bytes, demuxer: str) -> BinaryIO:
-    """Return bytes as the file that a demuxer gets."""
-    return cast("BinaryIO", _Forward(data)) if demuxer == "matroska" else io.BytesIO(data)
 
 
 class Counter:

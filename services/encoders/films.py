@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, cast
 from PIL import Image
 
 from graph.errors import InvalidRequest
-from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES, Counter, FilmHeader, check_seconds, opened
+from services.encoders.demuxing import opened, options_for
+from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES, Counter, FilmHeader, check_seconds
 from services.encoders.frame_times import choose_frames
 from services.encoders.images import (
     MAX_FILE_BYTES,
@@ -38,17 +39,7 @@ FORMATS = ("MP4", "MOV", "WebM", "Matroska", "GIF", "WebP", "PNG")
 CODECS = ("h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg4", "mjpeg")
 MAX_DECODED_PIXELS = 256 * MAX_PIXELS
 OPENING_S = 20.0
-_OPTIONS = {
-    "codec_whitelist": ",".join(CODECS),
-    "max_pixels": str(MAX_PIXELS),
-    "max_streams": "32",
-    "threads": "1",
-    # Bounds what the demuxer reads ahead to find out what a track is.
-    "probesize": str(2**20),
-    "analyzeduration": "1000000",
-    # Every edit of a list may name every frame again: memory for the product of both.
-    "advanced_editlist": "0",
-}
+_OPTIONS = {**options_for(CODECS), "max_pixels": str(MAX_PIXELS)}
 
 
 def decode_film(data: bytes, count: int) -> tuple[list[Image.Image], tuple[float, ...]]:

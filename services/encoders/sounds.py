@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.errors import InvalidRequest
-from services.encoders.film_headers import opened
+from services.encoders.demuxing import opened, options_for
 from services.encoders.matroska_header import read_matroska_header
 from services.encoders.mp4_header import read_mp4_header
 from services.encoders.ogg_header import read_ogg_header
@@ -46,24 +46,14 @@ FORMATS = ("WAV", "FLAC", "MP3", "OGG", "MP4", "WEBM")
 # What libsndfile calls the formats above.
 _SNDFILE_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "FLAC"})
 _DEMUXERS = {"FLAC": "flac", "MP3": "mp3", "OGG": "ogg", "MP4": "mov", "WEBM": "matroska"}
-# No codec is given a try that does not belong in these containers; nothing in a file may open another file.
+# No codec is given a try that does not belong in these containers.
 _CODECS = ("aac", "alac", "flac", "mp3", "mp3float", "opus", "vorbis")
+_OPTIONS = options_for(_CODECS)
 # Where an MP4 says which channel belongs where: nobody here asks, and PyAV 17.1 to 19.0 frees such a list twice.
 _LAYOUT_BOXES = (b"chan", b"chnl")
 # Kinds of AAC: main, low complexity, scalable rate, long-term prediction; behind these two, another one stands inside.
 _PLAIN_AAC = (1, 2, 3, 4)
 _LAYERED_AAC = (5, 29)
-_OPTIONS = {
-    "codec_whitelist": ",".join(_CODECS),
-    "protocol_whitelist": "none",
-    "threads": "1",
-    "max_streams": "32",
-    # Bounds what the demuxer reads ahead to find out what a track is.
-    "probesize": str(2**20),
-    "analyzeduration": "1000000",
-    # Every edit of a list may name every packet again: memory for the product of both.
-    "advanced_editlist": "0",
-}
 # libsndfile's word for a length that the header leaves open.
 _UNKNOWN_SAMPLES = 2**62
 # Programs that write into a pipe state about 2 or 4 GiB, whatever comes.
