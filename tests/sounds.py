@@ -85,29 +85,6 @@ def forged_mp4(samples: int) -> bytes:
     return bytes(data)
 
 
-def with_channel_list(codec: str = "pcm_s16le", sample_entry: bytes = b"sowt") -> bytes:
-    """Return a QuickTime file of two channels that lists them one by one, the right one first."""
-    data = bytearray(muxed(noise(9_600, channels=2), "mov", codec))
-    at, entry = data.index(b"chan") - 4, data.index(sample_entry, data.index(b"stsd")) - 4
-    (old_bytes,) = struct.unpack_from(">I", data, at)
-    channels = b"".join(struct.pack(">II", label, 0) + bytes(12) for label in (2, 1))
-    box = struct.pack(">I4sIIII", 24 + len(channels), b"chan", 0, 0, 0, 2) + channels
-    parents = [data.rindex(kind, 0, at) - 4 for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")]
-    for parent in (*parents, entry):
-        (size,) = struct.unpack_from(">I", data, parent)
-        struct.pack_into(">I", data, parent, size + len(box) - old_bytes)
-    data[at : at + old_bytes] = box
-    return bytes(data)
-
-
-def extended_aac() -> bytes:
-    """Return an MP4 whose AAC calls itself the kind that lists its channels."""
-    data = bytearray(muxed(tone(0.2, rate_hz=48_000), "mp4", "aac"))
-    at = data.index(b"\x05\x80\x80\x80", data.index(b"esds")) + 5
-    data[at : at + 2] = (31 << 11 | (42 - 32) << 5).to_bytes(2, "big")
-    return bytes(data)
-
-
 def opus_hour(stated_s: float = 3600.0) -> bytes:
     """Return an hour of Opus in a small file, one packet of silence again and again; its end states any length."""
     page = _pages(encoded(np.zeros(2 * 48_000, np.float32), "OGG", "OPUS", 48_000))

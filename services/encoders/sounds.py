@@ -49,11 +49,6 @@ _DEMUXERS = {"FLAC": "flac", "MP3": "mp3", "OGG": "ogg", "MP4": "mov", "WEBM": "
 # No codec is given a try that does not belong in these containers.
 _CODECS = ("aac", "alac", "flac", "mp3", "mp3float", "opus", "vorbis")
 _OPTIONS = options_for(_CODECS)
-# Where an MP4 says which channel belongs where: nobody here asks, and PyAV 17.1 to 19.0 frees such a list twice.
-_LAYOUT_BOXES = (b"chan", b"chnl")
-# Kinds of AAC: main, low complexity, scalable rate, long-term prediction; behind these two, another one stands inside.
-_PLAIN_AAC = (1, 2, 3, 4)
-_LAYERED_AAC = (5, 29)
 # libsndfile's word for a length that the header leaves open.
 _UNKNOWN_SAMPLES = 2**62
 # Programs that write into a pipe state about 2 or 4 GiB, whatever comes.
@@ -281,9 +276,6 @@ def _decode_packets(data: bytes, found: str, most: int | None = None) -> Samples
 
     if found not in _DEMUXERS:
         raise InvalidRequest(f"a damaged or truncated {found} sound")
-    if found == "MP4":
-        for box in _LAYOUT_BOXES:
-            data = data.replace(box, b"free")
     try:
         with av.open(opened(data, _DEMUXERS[found]), "r", format=_DEMUXERS[found], options=_OPTIONS) as container:
             if not container.streams.audio:
@@ -294,8 +286,6 @@ def _decode_packets(data: bytes, found: str, most: int | None = None) -> Samples
                 raise InvalidRequest(
                     f"a {found} file whose sound is of no known codec, one of {', '.join(_CODECS)} expected"
                 )
-            if context.name == "aac" and not _is_plain_aac(context.extradata or b""):
-                raise InvalidRequest(f"a {found} file with an uncommon kind of AAC, low complexity expected")
             check_header(context.sample_rate, context.channels, (container.duration or 0) / av.time_base)
             if context.name == "vorbis":
                 # What the demuxer would cut off, it counts from the first packet, which only prepares the second.
@@ -303,29 +293,6 @@ def _decode_packets(data: bytes, found: str, most: int | None = None) -> Samples
             return _join_frames(_frames(container, stream, found), found, most)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InvalidRequest(f"a damaged or truncated {found} sound") from error
-
-
-def _is_plain_aac(config: bytes) -> bool:
-    """Tell whether an AudioSpecificConfig (ISO/IEC 14496-3, 1.6.2.1) is of a kind whose channels have no list."""
-    bits = int.from_bytes(config[:16].ljust(16, b"\0"), "big")
-    left = 128
-
-    def take(count: int) -> int:
-        nonlocal left
-        left -= count
-        return bits >> left & (1 << count) - 1
-
-    def take_rate() -> None:
-        if take(4) == 15:
-            take(24)
-
-    kind = take(5)
-    if kind in _LAYERED_AAC:
-        take_rate()
-        take(4)
-        take_rate()
-        kind = take(5)
-    return not config or kind in _PLAIN_AAC
 
 
 def _frames(container: InputContainer, stream: av.AudioStream, found: str) -> Iterator[av.AudioFrame]:

@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graph.errors import InvalidRequest
-from services.encoders import sounds as sounds_module
 from services.encoders.sounds import MAX_SECONDS, SAMPLE_RATE_HZ, decode_sound, sample_hash
 from tests import films, oggs, sounds
 from tests.sounds import Samples, encoded, forged_flac, muxed, noise, tone, wav
@@ -249,39 +248,6 @@ def test_a_film_without_sound_is_refused() -> None:
         output.mux(stream.encode(None))
     with pytest.raises(InvalidRequest, match="no sound"):
         decode_sound(buffer.getvalue())
-
-
-@pytest.mark.parametrize("make", ["with_channel_list()", "with_channel_list('alac', b'alac')", "extended_aac()"])
-def test_lists_of_channels_are_read_by_nobody(make: str) -> None:
-    # In a process of its own: where the list is read, PyAV frees it twice, and the process dies.
-    script = f"""
-from graph.errors import InvalidRequest
-from services.encoders.sounds import decode_sound
-from tests.sounds import *
-data = {make}
-for _ in range(20):
-    try:
-        print(len(decode_sound(data)))
-    except InvalidRequest as error:
-        print(error.message)
-"""
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert len(ended.stdout.splitlines()) == 20
-    print(ended.stdout.splitlines()[0])
-
-
-@pytest.mark.parametrize(
-    ("config", "is_plain"),
-    [
-        (b"\x12\x10", True), (b"\x11\x90\x56\xe5\x00", True), (b"", True), (b"\x2b\x92\x08\x00", True),
-        (b"\xf9\x40", False), (b"\xff\xff", False), (b"\x00\x00", False), (b"\xb9\x80", False),
-        # Behind spectral band replication, the kind that lists its channels.
-        ((5 << 123 | 3 << 119 | 2 << 115 | 3 << 111 | 31 << 106 | 10 << 100).to_bytes(16, "big"), False),
-    ],
-)  # fmt: skip
-def test_kinds_of_aac(config: bytes, is_plain: bool) -> None:
-    assert sounds_module._is_plain_aac(config) is is_plain
 
 
 @pytest.mark.parametrize("name", FORMATS)
