@@ -16,6 +16,7 @@ from services.encoders.film_headers import (
     MAX_BLOCKS,
     MAX_FRAMES,
     MAX_STREAMS,
+    MAX_TAGS,
     Counter,
     FilmHeader,
     check_seconds,
@@ -27,6 +28,9 @@ FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 UNKNOWN_DURATIONS = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 RAW_SAMPLES_TOGETHER = 1_024
 """So many samples of raw sound the demuxer makes one packet of."""
+
+NAMED_VALUES = (b"mdta", b"----")
+"""What stands beside every name that a file chose itself."""
 
 COMPRESSED_BOXES = (b"cmov", b"cmvd")
 """A header packed by zlib: whatever stands in it is hidden from what is counted here."""
@@ -71,6 +75,7 @@ class _Mp4:
         self.run_tables = Counter("tables of runs of chunks in one film", MAX_STREAMS)
         self.runs = Counter("runs of chunks in one film", MAX_BLOCKS)
         self.samples = Counter("samples in the tables of one film", MAX_BLOCKS)
+        self.names = Counter("names of values in one film", MAX_TAGS)
         self.frames = Counter("frames", MAX_FRAMES)
 
     def read(self, is_sound_enough: bool) -> FilmHeader:
@@ -154,6 +159,8 @@ class _Mp4:
         for kind, count_at in ((b"stsz", 8), (b"stz2", 8), (b"trun", 4)):
             for at in self._places(box, kind):
                 self.samples.add(self._number(at + count_at))
+        for kind in NAMED_VALUES:
+            self.names.add(self.data.count(kind, box.start, box.end))
         n_chunks = sum(self._number(at + 4) for kind in (b"stco", b"co64") for at in self._places(box, kind))
         most = 1
         for at in self._places(box, b"stsc"):

@@ -41,6 +41,10 @@ def test_headers_tell_size_and_length(make: Callable[[], bytes], format_name: st
         (film(grays(2)) + box(b"free", b"stsc" * 2**20), "more than 32 tables of runs|runs of chunks"),
         (film(grays(2)) + box(b"free", b"stsc" + struct.pack(">II", 0, 2**20), bytes(12 * 2**20)), "runs of chunks"),
         (film(grays(2)) + box(b"free", (b"stsz" + bytes(12)) * 2**18), "tables in one film"),
+        (
+            film(grays(2)) + box(b"free", b"".join(box(b"mdta", b"%05x" % i) for i in range(10**5))),
+            "more than 1000 names",
+        ),
         (claiming_webm(10_000), f"more than {MAX_FRAMES} frames"),
         (claiming_webm(100, lacing=256), f"more than {MAX_FRAMES} frames"),
         (claiming_webm(8, side=40_000), "40000×40000 pixels"),
