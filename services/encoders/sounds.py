@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from graph.errors import InvalidRequest
 from services.encoders.demuxing import opened, options_for
-from services.encoders.matroska_header import read_matroska_header
-from services.encoders.mp4_header import read_mp4_header
+from services.encoders.matroska_header import MAGIC, read_matroska_header
+from services.encoders.mp4_header import FIRST_BOXES, read_mp4_header
 from services.encoders.ogg_header import read_ogg_header
 from services.encoders.tags import without_flac_blocks, without_id3
 
@@ -101,12 +101,11 @@ def sniff_sound(data: bytes) -> str:
         raise InvalidRequest(f"{len(data)} bytes, at most {MAX_FILE_BYTES} allowed")
     if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
         return "WAV"
-    for offset, magic, found in (
-        (0, b"fLaC", "FLAC"), (0, b"OggS", "OGG"), (0, b"ID3", "MP3"), (4, b"ftyp", "MP4"),
-        (0, b"\x1aE\xdf\xa3", "WEBM"),
-    ):  # fmt: skip
-        if data[offset : offset + len(magic)] == magic:
+    for magic, found in ((b"fLaC", "FLAC"), (b"OggS", "OGG"), (b"ID3", "MP3"), (MAGIC, "WEBM")):
+        if data.startswith(magic):
             return found
+    if data[4:8] in FIRST_BOXES:
+        return "MP4"
     # A frame of MPEG audio: eleven bits set, and one of the three layers.
     if len(data) > 3 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0 and data[1] & 0x06:
         return "MP3"

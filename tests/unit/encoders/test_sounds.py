@@ -215,6 +215,15 @@ def test_indices_and_names_of_a_matroska_are_read_over() -> None:
     assert len(decode_sound(data)) == -(-8_000 // 3)
 
 
+def test_a_quicktime_may_begin_without_saying_its_kind() -> None:
+    data = sounds.muxed(tone(0.5, rate_hz=48_000), "mov", "aac")
+    (first_bytes,) = struct.unpack_from(">I", data)
+    assert data[4:8] == b"ftyp"
+    # What follows keeps its place in the file, to which its tables point.
+    older = struct.pack(">I4s", first_bytes, b"wide") + data[8:]
+    assert np.array_equal(decode_sound(older), decode_sound(data))
+
+
 def test_a_sound_ends_where_its_last_page_says() -> None:
     for subtype in ("OPUS", "VORBIS"):
         for samples in (500, 8_000, 48_000):
