@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from graph.errors import InvalidRequest
 from services.artifacts import ArtifactStore
+from services.artifacts.whisper_dims import (
+    DIMENSIONS,
+    HOP_SAMPLES,
+    SAMPLE_RATE_HZ,
+    SAMPLES_PER_POSITION,
+    check_dims,
+)
 from services.checkpoints.directory import CheckpointDirectory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# The front end, which has no other settings here. Both mel filters are those that openai-whisper brings along.
-SAMPLE_RATE_HZ = 16_000
-HOP_SAMPLES = 160
+# The front end, which has no other settings here.
 FRONT_END: dict[str, float] = {"sampling_rate": SAMPLE_RATE_HZ, "hop_length": HOP_SAMPLES, "n_fft": 400}
 SILENT = {"padding_value": 0.0, "dither": 0.0, "do_normalize": False}
-MEL_CHANNELS = (80, 128)
-SAMPLES_PER_POSITION = 2 * HOP_SAMPLES
 
 _LAYER = re.compile(r"layers\.(\d+)\.(.+)\.(weight|bias)")
 _TOP = {"conv1": "conv1", "conv2": "conv2", "layer_norm": "ln_post"}
@@ -78,15 +81,18 @@ def _dims(checkpoint: CheckpointDirectory) -> dict[str, int]:
         raise InvalidRequest(f"{where}: activation_function {config.activation_function!r}, 'gelu' expected")
     if config.encoder_ffn_dim != 4 * config.d_model:
         raise InvalidRequest(f"{where}: encoder_ffn_dim {config.encoder_ffn_dim}, {4 * config.d_model} expected")
-    if config.num_mel_bins not in MEL_CHANNELS:
-        raise InvalidRequest(f"{where}: num_mel_bins {config.num_mel_bins}, one of {list(MEL_CHANNELS)} expected")
-    return {
+    dims: dict[str, int] = {
         "n_mels": config.num_mel_bins,
         "n_audio_ctx": config.max_source_positions,
         "n_audio_state": config.d_model,
         "n_audio_head": config.encoder_attention_heads,
         "n_audio_layer": config.encoder_layers,
     }
+    try:
+        check_dims(dims)
+    except ValueError as error:
+        raise InvalidRequest(f"{where}: {error}") from error
+    return dims
 
 
 def _check_front_end(checkpoint: CheckpointDirectory, dims: dict[str, int]) -> None:
@@ -119,13 +125,8 @@ def _check_tensors(checkpoint: CheckpointDirectory, dims: dict[str, int], tensor
     import torch
     from whisper.model import AudioEncoder
 
-    state, heads = dims["n_audio_state"], dims["n_audio_head"]
-    if heads < 1 or state % heads or state % 2:
-        raise InvalidRequest(
-            f"checkpoint {checkpoint.source}: d_model {state} with {heads} heads, an even multiple expected"
-        )
     with torch.device("meta"):
-        tower = AudioEncoder(dims["n_mels"], dims["n_audio_ctx"], state, heads, dims["n_audio_layer"])
+        tower = AudioEncoder(*(dims[name] for name in DIMENSIONS))
     expected = {f"encoder.{name}": tuple(tensor.shape) for name, tensor in tower.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))

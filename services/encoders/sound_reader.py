@@ -12,9 +12,10 @@ import numpy as np
 
 from anyplex.v1 import component_pb2
 from graph import messages as m
+from services.artifacts.whisper_dims import SAMPLE_RATE_HZ
 from services.encoders.reader import Reader, Reading, Sizes
 from services.encoders.service import EncoderComponent
-from services.encoders.sounds import MAX_SECONDS, SAMPLE_RATE_HZ, decode_sound, sample_hash
+from services.encoders.sounds import MAX_SECONDS, decode_sound, sample_hash
 from services.runtime.component import ComponentContext
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graph.errors import InvalidRequest
+from services.artifacts.whisper_dims import SAMPLE_RATE_HZ
 from services.encoders.demuxing import opened, options_for
 from services.encoders.matroska_header import MAGIC, read_matroska_header
 from services.encoders.mp4_header import FIRST_BOXES, read_mp4_header
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 Samples = NDArray[np.float32]
 
-SAMPLE_RATE_HZ = 16_000
 MAX_FILE_BYTES = 64 * 2**20
 MAX_SECONDS = 120
 MAX_CHANNELS = 8

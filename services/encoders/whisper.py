@@ -16,18 +16,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from services.artifacts.whisper_dims import DIMENSIONS, SAMPLES_PER_POSITION, check_dims
+
 if TYPE_CHECKING:
     from typing import Self
-
-SAMPLE_RATE_HZ = 16_000
-HOP_SAMPLES = 160
-SAMPLES_PER_POSITION = 2 * HOP_SAMPLES
-"""The second convolution halves the mel frames: 20 ms a position."""
-
-MEL_CHANNELS = (80, 128)
-"""Those that openai-whisper brings filters for."""
-
-_DIMENSIONS = ("n_mels", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audio_layer")
 
 
 class WhisperEncoder(nn.Module):
@@ -42,7 +34,7 @@ class WhisperEncoder(nn.Module):
         from whisper.model import AudioEncoder
 
         super().__init__()
-        _check_dims(dims)
+        check_dims(dims)
         if trim_to < 0 or (trim_to and dims["n_audio_ctx"] % trim_to):
             raise ValueError(f"trim_to: {trim_to}; expected 0, or what divides n_audio_ctx, {dims['n_audio_ctx']}")
         self.dims = dict(dims)
@@ -51,7 +43,7 @@ class WhisperEncoder(nn.Module):
         self.positions_per_window: int = dims["n_audio_ctx"]
         self.samples_per_window: int = dims["n_audio_ctx"] * SAMPLES_PER_POSITION
         self.feature_width: int = dims["n_audio_state"]
-        self.encoder = AudioEncoder(*(dims[name] for name in _DIMENSIONS))
+        self.encoder = AudioEncoder(*(dims[name] for name in DIMENSIONS))
         # openai-whisper's own norms read float32 whatever they hold, which bfloat16 weights do not bear.
         for block in self.encoder.blocks:
             block.attn_ln, block.mlp_ln = nn.LayerNorm(self.feature_width), nn.LayerNorm(self.feature_width)
@@ -95,16 +87,3 @@ class WhisperEncoder(nn.Module):
             hidden_BPF = block(hidden_BPF)
         features_BPF: Tensor = tower.ln_post(hidden_BPF)
         return features_BPF
-
-
-def _check_dims(dims: Mapping[str, int]) -> None:
-    """Refuses what openai-whisper would stumble over later."""
-    if set(dims) != set(_DIMENSIONS):
-        raise ValueError(f"dims: {sorted(dims)}; expected {sorted(_DIMENSIONS)}")
-    for name, size in dims.items():
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"dims.{name}: {size!r}; expected a whole number from 1")
-    if dims["n_mels"] not in MEL_CHANNELS:
-        raise ValueError(f"dims.n_mels: {dims['n_mels']}; expected one of {MEL_CHANNELS}")
-    if dims["n_audio_state"] % dims["n_audio_head"] or dims["n_audio_state"] % 2:
-        raise ValueError(f"dims.n_audio_state: {dims['n_audio_state']}; expected an even multiple of n_audio_head")

@@ -22,7 +22,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from services.encoders.whisper import SAMPLE_RATE_HZ, SAMPLES_PER_POSITION, WhisperEncoder
+from services.artifacts.whisper_dims import SAMPLE_RATE_HZ, SAMPLES_PER_POSITION
+from services.encoders.whisper import WhisperEncoder
 from services.input_projectors.stages import concat_adjacent
 from services.playroom.scenes import Split, seed_of
 from services.playroom.sentences import sentence_from

@@ -164,7 +164,7 @@ def test_a_profile_gives_a_system_these_ears(tmp_path: Path, monkeypatch: pytest
     [
         ({"activation_function": "relu"}, "activation_function 'relu'"),
         ({"encoder_ffn_dim": 64}, "encoder_ffn_dim 64, 128 expected"),
-        ({"num_mel_bins": 40}, r"num_mel_bins 40, one of \[80, 128\]"),
+        ({"num_mel_bins": 40}, r"n_mels: 40; expected one of \(80, 128\)"),
         ({"max_source_positions": 100}, "chunk_length 30, 2.0 expected"),
     ],
 )

@@ -13,8 +13,9 @@ import torch
 from graph import messages as m
 from graph.errors import FailedPrecondition, InvalidRequest
 from services.artifacts import ArtifactStore
+from services.artifacts.whisper_dims import SAMPLES_PER_POSITION
 from services.encoders.sounds import MAX_SECONDS
-from services.encoders.whisper import SAMPLES_PER_POSITION, WhisperEncoder
+from services.encoders.whisper import WhisperEncoder
 from services.runtime.component import Held
 from services.runtime.tensors import to_torch
 from tests.fakes import tiny

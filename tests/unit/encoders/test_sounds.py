@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graph.errors import InvalidRequest
-from services.encoders.sounds import MAX_SECONDS, SAMPLE_RATE_HZ, decode_sound, sample_hash
+from services.artifacts.whisper_dims import SAMPLE_RATE_HZ
+from services.encoders.sounds import MAX_SECONDS, decode_sound, sample_hash
 from tests import films, oggs, sounds
 from tests.sounds import Samples, encoded, forged_flac, muxed, noise, tone, wav
 
