@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import BinaryIO, cast
 
-from services.encoders.film_headers import MAX_STREAMS
+from services.encoders.caps import MAX_STREAMS
 
 
 def options_for(codecs: Sequence[str]) -> dict[str, str]:

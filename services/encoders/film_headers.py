@@ -12,11 +12,6 @@ from graph.errors import InvalidRequest
 
 MAX_FRAMES = 4_096
 MAX_SECONDS = 600.0
-MAX_STREAMS = 32
-MAX_TAGS = 1_000
-"""FFmpeg compares every name that a file brings along with all those before it."""
-MAX_BLOCKS = 100_000
-"""Most samples or blocks of all tracks, and most boxes or elements, in one file."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +31,6 @@ class FilmHeader:
     width: int
     height: int
     seconds: float
-
-
-class Counter:
-    """Counts towards a cap."""
-
-    def __init__(self, what: str, most: int) -> None:
-        self._what = what
-        self._most = most
-        self.count = 0
-
-    def add(self, count: int = 1) -> None:
-        """Count on.
-
-        Raises:
-            InvalidRequest: Past the cap.
-        """
-        self.count += count
-        if self.count > self._most:
-            raise InvalidRequest(f"more than {self._most} {self._what}, at most {self._most} allowed")
 
 
 def check_seconds(seconds: float) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, cast
 from PIL import Image
 
 from graph.errors import InvalidRequest
+from services.encoders.caps import MAX_BLOCKS, Counter, check_file_bytes
 from services.encoders.demuxing import opened, options_for
-from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES, Counter, FilmHeader, check_seconds
+from services.encoders.film_headers import MAX_FRAMES, FilmHeader, check_seconds
 from services.encoders.frame_times import choose_frames
 from services.encoders.images import (
-    MAX_FILE_BYTES,
     MAX_KEPT_PIXELS,
     MAX_PIXELS,
     check_kept,
@@ -53,8 +53,7 @@ def decode_film(data: bytes, count: int) -> tuple[list[Image.Image], tuple[float
     Raises:
         InvalidRequest: Too large, too long, too many frames, damaged, without pictures, or no format we read.
     """
-    if len(data) > MAX_FILE_BYTES:
-        raise InvalidRequest(f"{len(data)} bytes, at most {MAX_FILE_BYTES} allowed")
+    check_file_bytes(data)
     header = read_film_header(data)
     if header is None:
         return decode_frames(data, count)

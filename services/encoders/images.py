@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from graph.errors import InvalidRequest
+from services.encoders.caps import MAX_BLOCKS, check_file_bytes
 from services.encoders.film_headers import MAX_FRAMES, check_seconds
 from services.encoders.frame_times import choose_frames
 
@@ -25,8 +26,6 @@ MAX_KEPT_PIXELS = 4 * MAX_PIXELS
 """In all frames that are handed on."""
 MAX_WALKED_PIXELS = 32 * MAX_PIXELS
 """In all frames up to the last one handed on."""
-MAX_FILE_BYTES = 64 * 2**20
-MAX_BLOCKS = 100_000
 # What browsers make of frames that say no time, or none to speak of.
 DEFAULT_SHOWN_MS = 100
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -158,8 +157,7 @@ def read_header(data: bytes) -> Header:
     """
     if not data:
         raise InvalidRequest("0 bytes, a picture expected")
-    if len(data) > MAX_FILE_BYTES:
-        raise InvalidRequest(f"{len(data)} bytes, at most {MAX_FILE_BYTES} allowed")
+    check_file_bytes(data)
     for magic, reader in _READERS:
         if data.startswith(magic):
             try:

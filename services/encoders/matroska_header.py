@@ -8,17 +8,8 @@ from __future__ import annotations
 import struct
 
 from graph.errors import InvalidRequest
-from services.encoders.film_headers import (
-    MAX_BLOCKS,
-    MAX_FRAMES,
-    MAX_STREAMS,
-    MAX_TAGS,
-    Counter,
-    FilmHeader,
-    check_seconds,
-    cut_off,
-    damaged,
-)
+from services.encoders.caps import MAX_BLOCKS, MAX_STREAMS, MAX_TAGS, Counter
+from services.encoders.film_headers import MAX_FRAMES, FilmHeader, check_seconds, cut_off, damaged
 
 MAGIC = b"\x1a\x45\xdf\xa3"
 PICTURES = 1

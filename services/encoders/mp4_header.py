@@ -12,17 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from graph.errors import InvalidRequest
-from services.encoders.film_headers import (
-    MAX_BLOCKS,
-    MAX_FRAMES,
-    MAX_STREAMS,
-    MAX_TAGS,
-    Counter,
-    FilmHeader,
-    check_seconds,
-    cut_off,
-    damaged,
-)
+from services.encoders.caps import MAX_BLOCKS, MAX_STREAMS, MAX_TAGS, Counter
+from services.encoders.film_headers import MAX_FRAMES, FilmHeader, check_seconds, cut_off, damaged
 
 FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 UNKNOWN_DURATIONS = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)

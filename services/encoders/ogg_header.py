@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 from graph.errors import InvalidRequest
-from services.encoders.film_headers import MAX_BLOCKS, MAX_TAGS, Counter
+from services.encoders.caps import MAX_BLOCKS, MAX_TAGS, Counter
 
 OPUS_RATE_HZ = 48_000
 _PAGE_BYTES = 27

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from graph.errors import InvalidRequest
 from services.artifacts.whisper_dims import SAMPLE_RATE_HZ
+from services.encoders.caps import check_file_bytes
 from services.encoders.demuxing import opened, options_for
 from services.encoders.matroska_header import MAGIC, read_matroska_header
 from services.encoders.mp4_header import FIRST_BOXES, read_mp4_header
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 Samples = NDArray[np.float32]
 
-MAX_FILE_BYTES = 64 * 2**20
 MAX_SECONDS = 120
 MAX_CHANNELS = 8
 MIN_RATE_HZ = 2_000
@@ -97,8 +97,7 @@ def sniff_sound(data: bytes) -> str:
     """
     if not data:
         raise InvalidRequest("0 bytes, a sound expected")
-    if len(data) > MAX_FILE_BYTES:
-        raise InvalidRequest(f"{len(data)} bytes, at most {MAX_FILE_BYTES} allowed")
+    check_file_bytes(data)
     if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
         return "WAV"
     for magic, found in ((b"fLaC", "FLAC"), (b"OggS", "OGG"), (b"ID3", "MP3"), (MAGIC, "WEBM")):

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from graph.errors import InvalidRequest
-from services.encoders.film_headers import MAX_BLOCKS, MAX_FRAMES
+from services.encoders.caps import MAX_BLOCKS
+from services.encoders.film_headers import MAX_FRAMES
 from services.encoders.films import decode_film, read_film_header
 from tests.films import box, claiming_mp4, claiming_webm, compressed_mp4, element, film, grays, hidden_tracks
 
