@@ -177,11 +177,18 @@ def element(kind: int, content: bytes) -> bytes:
 
 
 def claiming_webm(
-    blocks: int = 8, side: int = 64, seconds: float = 2.0, lacing: int = 0, encodings: bytes = b"", lists: bytes = b""
+    blocks: int = 8,
+    side: int = 64,
+    seconds: float = 2.0,
+    lacing: int = 0,
+    encodings: bytes = b"",
+    lists: bytes = b"",
+    codec_data: bytes = b"",
 ) -> bytes:
     """A WebM file whose header and blocks claim what they are told to."""
     video = element(0xE0, element(0xB0, side.to_bytes(4, "big")) + element(0xBA, side.to_bytes(4, "big")))
     track = element(0xD7, b"\1") + element(0x83, b"\1") + element(0x86, b"V_VP8") + video + encodings
+    track += element(0x63A2, codec_data) if codec_data else b""
     block = element(0xA3, b"\x81\0\0\x80" if not lacing else b"\x81\0\0\x84" + bytes([lacing - 1]))
     info = element(0x1549A966, element(0x4489, struct.pack(">d", seconds * 1000)))
     cluster = element(0x1F43B675, element(0xE7, b"\0") + block * blocks)

@@ -45,11 +45,27 @@ def with_giant_codebook() -> bytes:
     return vorbis(setup_of_one_book(_ENTRIES))
 
 
-def setup_of_one_book(entries: int) -> bytes:
+def with_codebooks(count: int, words: int, dimensions: int) -> bytes:
+    """Vorbis with so many codebooks, each of so many words: 20 bytes a book, and 4 of memory a word and dimension."""
+    return vorbis(setup_of_books(count, words, dimensions))
+
+
+def setup_of_one_book(words: int) -> bytes:
     """Return the smallest setup header there can be: one of everything, all words of the codebook equally long."""
-    width = entries.bit_length()
+    return setup_of_books(1, words, 0)
+
+
+def setup_of_books(count: int, words: int, dimensions: int) -> bytes:
+    """Return a setup header with one of everything, and so many codebooks, with values if with dimensions."""
+    width = words.bit_length()
+    book = [(0x564342, 24), (max(1, dimensions), 16), (words, 24), (1, 1), (width - 2, 5), (words, width)]
+    if dimensions:
+        values = next(root for root in range(words, 0, -1) if root**dimensions <= words)
+        book += [(1, 4), (0, 32), (0, 32), (0, 4), (0, 1), (0, values)]
+    else:
+        book += [(0, 4)]
     fields = [
-        (0, 8), (0x564342, 24), (1, 16), (entries, 24), (1, 1), (width - 2, 5), (entries, width), (0, 4),  # codebook
+        (count - 1, 8), *book * count,
         (0, 6), (0, 16),  # time
         (0, 6), (1, 16), (0, 5), (0, 2), (4, 4),  # floor
         (0, 6), (0, 16), (0, 24), (0, 24), (0, 24), (0, 6), (0, 8), (0, 4),  # residue

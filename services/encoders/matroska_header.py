@@ -10,6 +10,7 @@ import struct
 from graph.errors import InvalidRequest
 from services.encoders.caps import MAX_BLOCKS, MAX_STREAMS, MAX_TAGS, Counter
 from services.encoders.film_headers import MAX_FRAMES, FilmHeader, check_seconds, cut_off, damaged
+from services.encoders.vorbis_setup import check_codebooks
 
 MAGIC = b"\x1a\x45\xdf\xa3"
 PICTURES = 1
@@ -18,7 +19,7 @@ MAX_LISTED = 32_768
 _SEGMENT, _CLUSTER, _INFO, _TRACKS = 0x18538067, 0x1F43B675, 0x1549A966, 0x1654AE6B
 _TRACK, _VIDEO, _BLOCK_GROUP = 0xAE, 0xE0, 0xA0
 _SEEK_HEAD, _CUES, _ATTACHMENTS, _CHAPTERS, _TAGS = 0x114D9B74, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367
-_SIMPLE_TAG, _SEEK_ID = 0x67C8, 0x53AB
+_SIMPLE_TAG, _SEEK_ID, _CODEC_PRIVATE = 0x67C8, 0x53AB, 0x63A2
 # The demuxer keeps every child of these, an empty one of two bytes too, so they are counted like the others.
 _LISTS = frozenset((
     _SEEK_HEAD, 0x4DBB, _CUES, 0xBB, 0xB7, _ATTACHMENTS, 0x61A7, _CHAPTERS, 0x45B9, 0xB6, 0x80, _TAGS, 0x7373,
@@ -147,6 +148,8 @@ class _Matroska:
             self.track = (value, type) if kind == _TRACK_NUMBER else (number, value)
             if self.track[0] and self.track[1] == PICTURES:
                 self.films.add(self.track[0])
+        elif kind == _CODEC_PRIVATE:
+            check_codebooks(self.data[at : at + size])
         elif kind == _SEEK_ID:
             self.n_track_lists += self._whole(at, size) == _TRACKS
         elif kind == _WIDTH:

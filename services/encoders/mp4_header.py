@@ -14,6 +14,7 @@ import numpy as np
 from graph.errors import InvalidRequest
 from services.encoders.caps import MAX_BLOCKS, MAX_STREAMS, MAX_TAGS, Counter
 from services.encoders.film_headers import MAX_FRAMES, FilmHeader, check_seconds, cut_off, damaged
+from services.encoders.vorbis_setup import check_codebooks
 
 FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 UNKNOWN_DURATIONS = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
@@ -144,6 +145,7 @@ class _Mp4:
     def _check_plain(self, box: _Box) -> None:
         if any(self.data.find(kind, box.start, box.end) >= 0 for kind in COMPRESSED_BOXES):
             raise InvalidRequest("an MP4 file with a compressed header, a plain one expected")
+        check_codebooks(self.data[box.start : box.end])
 
     def _check_tables(self, box: _Box) -> None:
         """Count what tables claim, wherever they hide: the demuxer descends into boxes of many kinds."""

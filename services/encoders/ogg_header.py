@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from graph.errors import InvalidRequest
 from services.encoders.caps import MAX_BLOCKS, MAX_TAGS, Counter
+from services.encoders.vorbis_setup import check_codebooks
 
 OPUS_RATE_HZ = 48_000
 _PAGE_BYTES = 27
@@ -45,6 +46,8 @@ def read_ogg_header(data: bytes) -> OggHeader:
             channels, skipped = struct.unpack_from("<BH", content, 9)
             return OggHeader(OPUS_RATE_HZ, channels, max(0, samples - skipped))
         if content.startswith(b"\x01vorbis"):
+            if check_codebooks(content) != 1:
+                raise InvalidRequest("an OGG sound of Vorbis without a setup header, or with several, one expected")
             channels, rate_hz = struct.unpack_from("<BI", content, 11)
             return OggHeader(rate_hz, channels, samples)
     except (struct.error, IndexError) as error:

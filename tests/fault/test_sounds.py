@@ -40,6 +40,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "WebM, 400,000 hidden tracks": lambda: films.hidden_tracks(400_000),
     "WebM, 400,000 hidden tracks and one behind": lambda: films.hidden_tracks(400_000, is_told=False),
     "Vorbis with a codebook of 2^22 words": oggs.with_giant_codebook,
+    "Vorbis with 256 codebooks of 16,384 words": lambda: oggs.with_codebooks(256, 16_384, 14),
     "Vorbis with 100,000 comments": lambda: oggs.with_comments(100_000),
 }  # fmt: skip
 
