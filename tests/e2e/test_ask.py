@@ -69,7 +69,7 @@ def test_the_request_draws_and_tells_its_seed(client: Client) -> None:
 def test_several_pictures_stand_where_they_were_put(client: Client) -> None:
     def ask(*parts: object) -> tuple[str, int]:
         reply = client.generate(list(parts), seed=1, max_tokens=16, logprobs=0)  # type: ignore[arg-type]
-        said = ",".join(f"{item.token_id} {item.logprob:.2f}" for item in reply.logprobs)
+        said = ",".join(f"{item.token_id} {item.logprob:.9f}" for item in reply.logprobs)
         return said, reply.usage.media_tokens
 
     red, blue = picture(1), picture(2)
