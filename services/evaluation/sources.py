@@ -127,7 +127,7 @@ def _parts(parts: Sequence[str | studio.Medium]) -> list[str | Medium]:
 
 def _prompt(case: MediaCase) -> str:
     """What is asked in the last turn, in words; what is said in quotes."""
-    words = [part if isinstance(part, str) else part.said and f"“{part.said}”" for part in case.parts]
+    words = [part if isinstance(part, str) else part.said and f'"{part.said}"' for part in case.parts]
     return " ".join(word for word in words if word)
 
 
