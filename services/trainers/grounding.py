@@ -10,7 +10,7 @@ that the language keeps the pairs of color and shape that no picture shows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from services.playroom.films import Film, draw_film
 from services.playroom.scenes import Scene, Split, draw_scene, seed_of
 from services.playroom.sounds import Sound, draw_sound
 from services.trainers.conversations import Conversation, Encoder, TokenBatch
-from services.trainers.hearing import BLANK, Rooms, labels
+from services.trainers.hearing import BLANK, Rooms, labels, plain_attention
 from services.trainers.inputs import Arrival, MediaBatch, MediaInputs, MediaReader
 from services.trainers.inputs import Encoder as MediaEncoder
 from services.trainers.language import (
@@ -138,6 +138,7 @@ class GroundingParts:
     decoder: PreTrainedModel
     tokenizer_json: bytes
     adapter_tensors: dict[str, Tensor] | None = None
+    encoder_configs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class GroundingStage:
@@ -152,16 +153,20 @@ class GroundingStage:
         self.decoder.requires_grad_(False)
         if device.type == "cpu":  # see LanguageStage
             self.decoder.set_attn_implementation("eager")
+            plain_attention()
         torch.manual_seed(recipe.seed)
         projectors = nn.ModuleDict()
         for modality, part in parts.projectors.items():
             projectors[modality] = build_projector(part.type, part.config).to(device)
             if part.tensors is not None:
                 projectors[modality].load_state_dict(part.tensors)
-        self.inputs = MediaInputs(parts.encoders, projectors, device)
+        taught = [modality for modality in parts.encoders if f"{modality}_encoder" in recipe.writes]
+        self.inputs = MediaInputs(parts.encoders, projectors, device, taught)
         self.words = Encoder(parts.tokenizer_json)
         self.adapter: str | None = None
         trained: dict[str, nn.Module] = {"projectors": projectors}
+        if taught:
+            trained["encoders"] = nn.ModuleDict({modality: parts.encoders[modality] for modality in taught})
         if recipe.stage == "instruct":
             lora = recipe.model["lora"]
             sizes = {"rank": lora["rank"], "alpha": lora["alpha"], "targets": lora["targets"]}
@@ -241,27 +246,26 @@ class GroundingStage:
             return answer_logits(self.decoder, embeddings_BLD, batch.tokens.labels.to(self.device))
 
     def loss(self, batch: GroundedBatch) -> Tensor:
-        """Cross-entropy of the answers; while aligning, also how far embeddings are from the words they stand for."""
+        """Cross-entropy of the answers, and how far embeddings are from the words they stand for.
+
+        The option `distance` weighs that of pictures and films, `spotting` that of sounds.
+        """
         options = self.recipe.options
         embedded = self.inputs.embed(batch.media)
         loss = answer_loss(*self._logits(batch, embedded, options.get("noise", 0.0)), batch.tokens)
-        if weight := options.get("distance", 0.0):
-            loss = loss + weight * self._distance(batch.shown, embedded)
-        return loss
-
-    def _distance(self, shown: list[Shown], embedded: list[Tensor]) -> Tensor:
-        """Mean distance of media from the words of their tokens; of sounds, over all ways to place the words."""
-        pairs = list(zip(shown, embedded, strict=True))
+        pairs = list(zip(batch.shown, embedded, strict=True))
         seen = [(medium, row_TD) for medium, row_TD in pairs if isinstance(medium, Scene | Film)]
-        heard = [(medium, row_TD) for medium, row_TD in pairs if isinstance(medium, Sound | Speech)]
-        parts: list[Tensor] = []
-        if heard:
-            parts.append(self._spotting_loss([row.float() for _, row in heard], [said_in(one) for one, _ in heard]))
-        if seen:
+        if seen and (weight := options.get("distance", 0.0)):
             wanted_ND = self._wanted([medium for medium, _ in seen])
             given_ND = torch.cat([row_TD.float() for _, row_TD in seen])
-            parts.append(F.mse_loss(given_ND, wanted_ND) / wanted_ND.square().mean())
-        return torch.stack(parts).sum()
+            loss = loss + weight * F.mse_loss(given_ND, wanted_ND) / wanted_ND.square().mean()
+        if weight := options.get("spotting", 0.0):
+            known = set(labels())
+            heard = [(row_TD, said_in(medium)) for medium, row_TD in pairs if isinstance(medium, Sound | Speech)]
+            if heard := [(row_TD, words) for row_TD, words in heard if known.issuperset(words)]:
+                rows, said = zip(*heard, strict=True)
+                loss = loss + weight * self._spotting_loss([row_TD.float() for row_TD in rows], list(said))
+        return loss
 
     def _spotting_loss(self, heard: list[Tensor], said: list[list[str]]) -> Tensor:
         """Temporal classification, in which a word is the likelier the nearer its embedding is.

@@ -49,6 +49,13 @@ def labels() -> tuple[str, ...]:
     return ("", SOUND_MARK, *sorted((said | {f" {word}" for word in spoken_words()}) - {SOUND_MARK}))
 
 
+def plain_attention() -> None:
+    """Has Whisper towers multiply plainly: bfloat16 attention of torch's CPU kernel is slower backwards."""
+    from whisper.model import MultiHeadAttention
+
+    MultiHeadAttention.use_sdpa = False
+
+
 @dataclass
 class HearingBatch:
     """Spectrograms (BML), how many tokens of each sound count (B), and the words of all as labels in one row."""
@@ -173,10 +180,8 @@ class HearingStage:
         self.trained = HearingTraining(recipe.model).to(device)
         if earlier is not None:
             self.trained.encoder.load_state_dict(earlier)
-        if device.type == "cpu":  # bfloat16 attention of torch's CPU kernel is slower backwards than plain products
-            from whisper.model import MultiHeadAttention
-
-            MultiHeadAttention.use_sdpa = False
+        if device.type == "cpu":
+            plain_attention()
 
     def batch_maker(self) -> Callable[[int], HearingBatch]:
         """Returns the recipe's batches."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -121,10 +121,18 @@ class MediaReader:
 
 
 class MediaInputs:
-    """Frozen encoders and trained projectors, by modality."""
+    """Encoders, frozen but for those in `taught`, and trained projectors, by modality."""
 
-    def __init__(self, encoders: dict[str, Encoder], projectors: nn.ModuleDict, device: torch.device) -> None:
-        self.encoders = {name: encoder.to(device).requires_grad_(False).eval() for name, encoder in encoders.items()}
+    def __init__(
+        self,
+        encoders: dict[str, Encoder],
+        projectors: nn.ModuleDict,
+        device: torch.device,
+        taught: Collection[str] = (),
+    ) -> None:
+        self.encoders = {
+            name: encoder.to(device).requires_grad_(name in taught).eval() for name, encoder in encoders.items()
+        }
         self.projectors = projectors
         self.device = device
 
@@ -143,7 +151,6 @@ class MediaInputs:
         projected: Tensor = projector(features.float())
         return projected
 
-    @torch.no_grad()
     def features(self, batch: MediaBatch) -> dict[str, list[Tensor]]:
         """Encodes media: BTF or BNTF by modality; windows of sounds in groups of one length."""
         found: dict[str, list[Tensor]] = {}

@@ -64,14 +64,17 @@ def _grounding_stage(recipe: Recipe, weights: Weights, device: torch.device) -> 
     backbone = weights.find(recipe.reads["backbone"])
     encoders: dict[str, ClipVision | WhisperEncoder] = {}
     projectors: dict[str, ProjectorParts] = {}
+    configs: dict[str, dict[str, Any]] = {}
     for modality, model in recipe.model["projectors"].items():
         encoder = weights.find(recipe.reads[f"{modality}_encoder"])
+        configs[modality] = dict(encoder.config)
         encoders[modality] = load_hearing(encoder) if encoder.type == "whisper" else load_encoder(encoder)
         projectors[modality] = ProjectorParts(model["type"], model["config"], None)
         if earlier := recipe.reads.get(f"{modality}_projector"):
             artifact = weights.find(earlier)
             projectors[modality] = ProjectorParts(artifact.type, dict(artifact.config), float_tensors(artifact))
-    parts = GroundingParts(encoders, projectors, load_decoder(backbone), backbone.read_file("tokenizer.json"))
+    tokenizer_json = backbone.read_file("tokenizer.json")
+    parts = GroundingParts(encoders, projectors, load_decoder(backbone), tokenizer_json, encoder_configs=configs)
     return GroundingStage(recipe, device, parts)
 
 
@@ -124,6 +127,11 @@ def results_of(recipe: Recipe, stage: VisionStage | HearingStage | LanguageStage
         )
         for modality, part in stage.parts.projectors.items()
     ]
+    for modality, encoder in stage.inputs.encoders.items():
+        if slot := writes.get(f"{modality}_encoder"):
+            kind = "whisper" if isinstance(encoder, WhisperEncoder) else "clip_vision"
+            config = stage.parts.encoder_configs[modality]
+            results.append(Trained(slot, "encoder", kind, config, encoder.state_dict(), {}))
     if stage.adapter is not None:
         lora = {**recipe.model["lora"], "base_architecture": type(stage.decoder).__name__}
         tensors = adapter_tensors(stage.decoder, stage.adapter)

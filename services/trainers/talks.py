@@ -30,6 +30,7 @@ from services.trainers.media import Shown, Speech
 
 _TURN_TOKENS: Final = 14
 _SALAD: Final = 0.35  # what was said has to be written down, not what is usually said
+_SLIPS: Final = 0.5
 _N_SENTENCES: Final = 40_000
 
 
@@ -44,11 +45,28 @@ def spoken_words() -> tuple[str, ...]:
 
 
 def sentence_to_hear(rng: np.random.Generator, salad: float = _SALAD) -> str:
-    """A sentence of the playroom in a trained wording, or, for a share of `salad`, words in any order."""
+    """A sentence of the playroom in a trained wording, or, for a share of `salad`, something that nobody says.
+
+    Half of that are words in any order, half are sentences with slips.
+    """
     if rng.random() >= salad:
         return sentence_from(rng)
+    if rng.random() < _SLIPS:
+        return _with_slips(sentence_from(rng), rng)
     words = spoken_words()
     return " ".join(words[int(i)] for i in rng.integers(len(words), size=int(rng.integers(1, MAX_WORDS + 1))))
+
+
+def _with_slips(sentence: str, rng: np.random.Generator) -> str:
+    """A sentence in which one or two words are missing, others, or one too many."""
+    said = transcript_of(sentence).split()
+    words = spoken_words()
+    for _ in range(int(rng.integers(1, 3))):
+        at, kind = int(rng.integers(len(said))), int(rng.integers(3))
+        new = [] if kind == 0 and len(said) > 1 else [words[int(rng.integers(len(words)))]]
+        kept = [said[at]] if kind == 1 and len(said) < MAX_WORDS else []
+        said[at : at + 1] = kept + new
+    return " ".join(said)
 
 
 @dataclass(frozen=True)
