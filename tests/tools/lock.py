@@ -13,11 +13,12 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"anyplex", "anyplex-server"}
 # What openai-whisper asks for on Linux, for one kernel on GPUs that nothing here calls: 200 MB. A build of torch for
-# GPUs brings its own.
-UNUSED = {"triton"}
+# GPUs brings its own. What diffusers asks for and takes from Python itself since 3.8: three packages.
+UNUSED = {"triton", "importlib-metadata"}
 HEAD = """\
 # Written by `make lock` from an environment that passes the tests. Everything is pinned, and installed with --no-deps:
-# all that is needed stands here, and what openai-whisper asks for and does not use (triton) does not.
+# all that is needed stands here, and what is asked for and not used does not: triton by openai-whisper,
+# importlib-metadata by diffusers.
 # torch comes first and by itself (see the Makefile): a machine without a GPU may offer a CPU build of it.
 """
 
