@@ -1,0 +1,196 @@
+"""What a medium has to show or sound like, with what nobody named left free; its caption, and what differs from it.
+
+An empty word is free: `a red circle` is any size of it, at any place, on any background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Final, TypeAlias
+
+from services.playroom.captions import CaptionFacts, join_nouns
+from services.playroom.films import Film, FilmFacts
+from services.playroom.scenes import Scene
+from services.playroom.sounds import SWEEP, Sound, SoundFacts, plural_of
+from services.playroom.words import NUMBERS, PLACES, with_article
+
+ANY_SHAPE: Final = "object"
+"""How something is called whose shape is free."""
+ANY_TIMBRE: Final = "sound"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedObject:
+    """An object of a picture; empty words are free."""
+
+    shape: str = ""
+    color: str = ""
+    size: str = ""
+    place: str = ""
+
+    @property
+    def words(self) -> str:
+        """The object without article and place: `small blue square`, `red object`."""
+        return " ".join(word for word in (self.size, self.color, self.shape or ANY_SHAPE) if word)
+
+    @property
+    def noun(self) -> str:
+        """The object without its place: `a small blue square`."""
+        return with_article(self.words)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The words that are not free."""
+        return tuple(word for word in (self.shape, self.color, self.size, self.place) if word)
+
+    def fits(self, attributes: tuple[str, str, str, str]) -> bool:
+        """Whether an object of this shape, color, size and place is wanted."""
+        wanted = (self.shape, self.color, self.size, self.place)
+        return all(not want or want == have for want, have in zip(wanted, attributes, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class WantedScene:
+    """A picture: exactly these objects."""
+
+    objects: tuple[WantedObject, ...]
+    background: str = ""
+
+    @property
+    def modality(self) -> str:
+        """Of the medium."""
+        return "image"
+
+    @property
+    def is_plural(self) -> bool:
+        """Whether there are several: `here are …`."""
+        return len(self.objects) > 1
+
+    @property
+    def caption(self) -> str:
+        """The caption with free words left out: placed objects in reading order, the others after them as named."""
+        placed = sorted((item for item in self.objects if item.place), key=lambda item: PLACES.index(item.place))
+        listed = [f"{item.noun} at the {item.place}" for item in placed]
+        listed += [item.noun for item in self.objects if not item.place]
+        behind = f", on a {self.background} background" if self.background else ""
+        return join_nouns(listed) + behind
+
+    def differs(self, seen: CaptionFacts) -> str:
+        """Says how a picture differs from what is wanted; empty where it does not."""
+        if self.background not in ("", seen.background):
+            return f"background {seen.background}, {self.background} wanted"
+        if len(seen.objects) != len(self.objects):
+            return f"{len(seen.objects)} objects, {len(self.objects)} wanted"
+        for order in permutations(sorted(seen.objects)):
+            if all(item.fits(attributes) for item, attributes in zip(self.objects, order, strict=True)):
+                return ""
+        return f"shows {sorted(' '.join(item) for item in seen.objects)}, wanted {self.caption!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedSound:
+    """A sound; the timbre is free where it is empty, of a sweep the direction is its pitch."""
+
+    timbre: str = ""
+    pitch: str = ""
+    count: int = 1
+
+    @property
+    def modality(self) -> str:
+        """Of the medium."""
+        return "audio"
+
+    @property
+    def is_plural(self) -> bool:
+        """Whether there are several: `here are …`."""
+        return self.count > 1
+
+    @property
+    def nouns(self) -> str:
+        """What there is, in the number there is: `beep`, `beeps`, `sounds`."""
+        if self.count == 1:
+            return self.timbre or ANY_TIMBRE
+        return plural_of(self.timbre) if self.timbre else f"{ANY_TIMBRE}s"
+
+    @property
+    def caption(self) -> str:
+        """The caption with free words left out: `two high beeps`, `two beeps`, `a rising sweep`."""
+        first = "a" if self.timbre == SWEEP else NUMBERS[self.count]
+        return " ".join(word for word in (first, self.pitch, self.nouns) if word)
+
+    def differs(self, heard: SoundFacts) -> str:
+        """Says how a sound differs from what is wanted; empty where it does not."""
+        good = self.timbre in ("", heard.timbre) and self.pitch in ("", heard.pitch) and self.count == heard.count
+        # a sweep has a timbre of its own, which a sound of any timbre does not ask for
+        good = good and (bool(self.timbre) or not heard.is_sweep)
+        return "" if good else f"sounds like {heard}, wanted {self.caption!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedFilm:
+    """A film; empty words are free."""
+
+    color: str = ""
+    shape: str = ""
+    motion: str = ""
+    background: str = ""
+
+    @property
+    def modality(self) -> str:
+        """Of the medium."""
+        return "video"
+
+    @property
+    def is_plural(self) -> bool:
+        """Whether there are several: `here are …`."""
+        return False
+
+    @property
+    def thing(self) -> str:
+        """The object: `a red circle`."""
+        return with_article(" ".join(word for word in (self.color, self.shape or ANY_SHAPE) if word))
+
+    @property
+    def caption(self) -> str:
+        """The caption with free words left out: `a red circle moving left`, `an object moving up`."""
+        behind = f"on {with_article(self.background)} background" if self.background else ""
+        return " ".join(word for word in (self.thing, self.motion, behind) if word)
+
+    def differs(self, seen: FilmFacts) -> str:
+        """Says how a film differs from what is wanted; empty where it does not."""
+        pairs = (
+            (self.color, seen.color),
+            (self.shape, seen.shape),
+            (self.motion, seen.motion),
+            (self.background, seen.background),
+        )
+        good = all(want in ("", have) for want, have in pairs)
+        return "" if good else f"shows {seen}, wanted {self.caption!r}"
+
+
+Wanted: TypeAlias = WantedScene | WantedSound | WantedFilm
+
+
+def wanted_of(shown: Scene | Sound | Film) -> Wanted:
+    """Wants exactly what is there."""
+    match shown:
+        case Scene():
+            return WantedScene(tuple(WantedObject(*item.attributes) for item in shown.objects), shown.background)
+        case Sound():
+            return WantedSound(shown.facts.timbre, shown.facts.pitch, shown.facts.count)
+        case _:
+            facts = shown.facts
+            return WantedFilm(facts.color, facts.shape, facts.motion, facts.background)
+
+
+def pairs_of(wanted: Wanted) -> Iterator[tuple[str, str]]:
+    """The (color, shape) of everything that is seen, free words included."""
+    match wanted:
+        case WantedScene():
+            yield from ((item.color, item.shape) for item in wanted.objects)
+        case WantedFilm():
+            yield (wanted.color, wanted.shape)
+        case _:
+            return
