@@ -34,19 +34,25 @@ from services.playroom.wordings import CAPTION, Wordings
 MADE: Final = ("image", "audio", "video")
 """The modalities that can be made."""
 TEXT_CELLS: Final = ("text_to_image", "text_to_audio", "text_to_video")
-TABLE: Final = (*TEXT_CELLS, *CROSSINGS)
+MAKING_CELLS: Final = (*TEXT_CELLS, *CROSSINGS)
 """The twelve cells of the world's table in which a medium comes out."""
+ANSWER_CELLS: Final = ("text_to_text", "image_to_text", "audio_to_text", "video_to_text")
+TABLE: Final = (*ANSWER_CELLS, *MAKING_CELLS)
+"""The sixteen cells of the world's table."""
 ANSWER_ONLY: Final = "answer_only"
 CELLS: Final = (*TABLE, "several", "three_facts", "follow_up", "spoken_edit", ANSWER_ONLY)
 """All that can be asked for: the table; several media in one request; a drawing and three facts about it; a change of
 what was made or handed in a turn before; a medium and what to do with it spoken; and only an answer."""
-CELLS_UNSEEN: Final = ("text_to_audio", "audio_to_audio")
+CELLS_UNSEEN: Final = ("text_to_text", "audio_to_text", "text_to_audio", "audio_to_audio")
 """Nothing is seen in these, so that `compositional` has none of them."""
 
 _FRAMES: Final[dict[str, Wordings]] = {"image": DRAW, "audio": PLAY, "video": FILM}
 _KINDS: Final = {"image": "draw", "audio": "play", "video": "film"}
 _SPOKEN_SHARE: Final = {"audio_to_image": 0.5, "audio_to_audio": 0.25, "audio_to_video": 0.5}
 """So often speech asks for the medium, and no sound is what it is made from."""
+
+_TRANSCRIPT_SHARE: Final = 0.5
+_SPOKEN_QUESTIONS: Final = 0.15
 
 
 def is_short(sentence: str) -> bool:
@@ -176,16 +182,6 @@ class _Maker:
                 question = None if caption else media.try_ask_film(shown.facts)
                 return question or media.caption_film(shown.facts)
 
-    def shown(self) -> Shown:
-        """A medium of any modality."""
-        match pick(self.rng, MADE):
-            case "image":
-                return scene_from(self.rng, self.split)
-            case "audio":
-                return sound_from(self.rng)
-            case _:
-                return film_from(self.rng, self.split)
-
     def transcript(self) -> tuple[tuple[Input, ...], Question]:
         """Speech to write down, half of it requests that must not be carried out."""
         source = pick(self.rng, ("draw", "play", "animate", "edit")) if self.rng.random() < 0.5 else None
@@ -193,26 +189,41 @@ class _Maker:
         question = Question("transcript", self.say(WRITE_DOWN), transcript_of(sentence))
         return (Spoken(sentence),), question
 
-    def answer_only(self, cell: str) -> Request:
+    def answered(self, cell: str) -> Request:
         """Asks for words alone, about a medium or none."""
-        inputs: tuple[Input, ...] = ()
-        draw = self.rng.random()
-        if draw < 0.25:
-            question = ask_fact(self.rng, kept_out=self.kept_out)
-        elif draw < 0.4:
-            inputs, question = self.transcript()
-        else:
-            shown = self.shown()
-            inputs, question = (shown,), self.ask(shown, caption=bool(self.rng.random() < 0.4))
-        prompt = question.prompt
-        if draw >= 0.85 and is_short(prompt) and not isinstance(inputs[0], Sound):
-            inputs, prompt = (*inputs, Spoken(prompt)), ""
-        return self.request(cell, question.kind, inputs, prompt, (question.answer,))
+        inputs: tuple[Input, ...]
+        match cell.removesuffix("_to_text"):
+            case "text":
+                inputs, question = (), ask_fact(self.rng, kept_out=self.kept_out)
+            case "audio" if self.rng.random() < _TRANSCRIPT_SHARE:
+                inputs, question = self.transcript()
+            case given:
+                shown = self.shown(given)
+                inputs, question = (shown,), self.ask(shown, caption=bool(self.rng.random() < 0.5))
+        return self.request(cell, question.kind, inputs, question.prompt, (question.answer,))
+
+    def shown(self, modality: str) -> Shown:
+        """A medium."""
+        match modality:
+            case "image":
+                return scene_from(self.rng, self.split)
+            case "audio":
+                return sound_from(self.rng)
+            case _:
+                return film_from(self.rng, self.split)
+
+    def answer_only(self, cell: str) -> Request:
+        """Asks for words alone; here and there what is asked is spoken."""
+        asked = self.answered(pick(self.rng, ANSWER_CELLS))
+        if self.rng.random() < _SPOKEN_QUESTIONS and is_short(asked.prompt) and "audio" not in asked.cell:
+            asked = replace(asked, inputs=(*asked.inputs, Spoken(asked.prompt)), prompt="")
+        return replace(asked, cell=cell)
 
 
 _MAKERS: Final[dict[str, Callable[[_Maker, str], Request]]] = {
     **dict.fromkeys(TEXT_CELLS, _Maker.from_text),
     **dict.fromkeys(CROSSINGS, _Maker.crossed),
+    **dict.fromkeys(ANSWER_CELLS, _Maker.answered),
     "several": _Maker.several,
     "three_facts": _Maker.three_facts,
     "follow_up": _Maker.follow_up,
