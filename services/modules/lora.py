@@ -13,17 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
+from services.modules.adapters import Adapted, AdapterPart, active_adapter
+
 _PEFT_PREFIX = "base_model.model."
-_active: ContextVar[str | None] = ContextVar("active_adapter", default=None)
 
 
-class LoraAdapter(nn.Module):
+class LoraAdapter(AdapterPart):
     """The two thin matrices of one adapter at one layer; starts as no change."""
 
     def __init__(self, in_features: int, out_features: int, rank: int, alpha: float) -> None:
@@ -38,8 +38,15 @@ class LoraAdapter(nn.Module):
         """Returns what the adapter adds to the layer's output."""
         return F.linear(F.linear(inputs, self.lora_a_RI), self.lora_b_OR) * self.scale
 
+    def artifact_tensors(self, path: str) -> dict[str, Tensor]:
+        """Its tensors by PEFT's names."""
+        return {
+            f"{_PEFT_PREFIX}{path}.lora_A.weight": self.lora_a_RI.detach(),
+            f"{_PEFT_PREFIX}{path}.lora_B.weight": self.lora_b_OR.detach(),
+        }
 
-class LoraLinear(nn.Linear):
+
+class LoraLinear(nn.Linear, Adapted):
     """A linear layer that adds what the active adapter says; without one it is the layer it was."""
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -52,10 +59,10 @@ class LoraLinear(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         """Runs the layer with the adapter of `use_adapter`."""
         output = F.linear(inputs, self.weight, self.bias)
-        name = _active.get()
-        if name is None or name not in self.adapters:
+        part = self.active_part()
+        if part is None:
             return output
-        added: Tensor = self.adapters[name](inputs)
+        added: Tensor = part(inputs)
         return output + added
 
 
@@ -65,8 +72,14 @@ def _wrapped(model: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
             yield path, module
 
 
+def _adapted(model: nn.Module) -> Iterator[tuple[str, Adapted]]:
+    for path, module in model.named_modules():
+        if isinstance(module, Adapted):
+            yield path, module
+
+
 def _has(model: nn.Module, name: str) -> bool:
-    return any(name in layer.adapters for _, layer in _wrapped(model))
+    return any(name in module.adapters for _, module in _adapted(model))
 
 
 def apply_lora(model: nn.Module, targets: Collection[str]) -> int:
@@ -132,30 +145,29 @@ def _fill(expected: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -
 
 
 def remove_adapter(model: nn.Module, name: str) -> None:
-    """Takes an adapter away; harmless when it is not there."""
-    for _, layer in _wrapped(model):
-        if name in layer.adapters:
-            del layer.adapters[name]
+    """Takes an adapter away, rows of signal tokens too; harmless when it is not there."""
+    for _, module in _adapted(model):
+        if name in module.adapters:
+            del module.adapters[name]
 
 
 def adapter_names(model: nn.Module) -> list[str]:
     """Names of the resident adapters."""
-    return sorted({name for _, layer in _wrapped(model) for name in layer.adapters})
+    return sorted({name for _, module in _adapted(model) for name in module.adapters})
 
 
 def adapter_modules(model: nn.Module, name: str) -> nn.ModuleList:
-    """The adapter's own modules, in the order of the layers: what a trainer trains and saves."""
-    return nn.ModuleList(layer.adapters[name] for _, layer in _wrapped(model) if name in layer.adapters)
+    """The adapter's own modules, layers and rows of signal tokens: what a trainer trains and saves."""
+    return nn.ModuleList(module.adapters[name] for _, module in _adapted(model) if name in module.adapters)
 
 
 def adapter_tensors(model: nn.Module, name: str) -> dict[str, Tensor]:
-    """The adapter's tensors by PEFT's names."""
+    """The adapter's tensors as an artifact names them: LoRA's as PEFT does, those of `signal_rows` as that says."""
     tensors: dict[str, Tensor] = {}
-    for path, layer in _wrapped(model):
-        adapter = dict(layer.adapters.items()).get(name)
-        if isinstance(adapter, LoraAdapter):
-            tensors[f"{_PEFT_PREFIX}{path}.lora_A.weight"] = adapter.lora_a_RI.detach()
-            tensors[f"{_PEFT_PREFIX}{path}.lora_B.weight"] = adapter.lora_b_OR.detach()
+    for path, module in _adapted(model):
+        part = dict(module.adapters.items()).get(name)
+        if isinstance(part, AdapterPart):
+            tensors |= part.artifact_tensors(path)
     return tensors
 
 
@@ -168,8 +180,8 @@ def use_adapter(model: nn.Module, name: str | None) -> Iterator[None]:
     """
     if name is not None and not _has(model, name):
         raise ValueError(f"no adapter {name!r}; resident: {', '.join(adapter_names(model)) or 'none'}")
-    token = _active.set(name)
+    token = active_adapter.set(name)
     try:
         yield
     finally:
-        _active.reset(token)
+        active_adapter.reset(token)
