@@ -173,7 +173,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """A request to decode; ``sampling.seed`` is already the node's own."""
+    """A request to decode; ``sampling.seed`` is already the node's own.
+
+    ``force_signals`` are modalities whose block must come; with ``text_only`` no block may come.
+    """
 
     turns: tuple[Turn, ...]
     sampling: Sampling
@@ -182,6 +185,7 @@ class DecodeRequest:
     priority: int = 0
     produced_ids: tuple[int, ...] = ()
     session_id: str = ""
+    text_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,11 @@ class DecodedText:
 
 @dataclass(frozen=True)
 class SignalBlock:
-    """A closed run of signal tokens; states are [tokens, width] of the positions before each token."""
+    """A closed run of signal tokens; states are [tokens, width] of the positions before each token.
+
+    They are those of the last layer, behind the decoder's final norm. ``text_so_far`` may end with text that is held
+    back because it may become a stop string.
+    """
 
     block: int
     modality: str

@@ -27,14 +27,15 @@ class Prefilled:
     Attributes:
         cache: Its keys and values, one row.
         logits: Logits of the next position, V.
-        state: Last hidden state, D, where the backbone has signals.
+        states: Last hidden states, TD, of the last positions: as many as a signal block may have, and the one before.
+            None where the backbone has no signals.
         n_tokens: How many tokens were read.
         next_position: Position of the next one.
     """
 
     cache: DynamicCache
     logits: torch.Tensor
-    state: torch.Tensor | None
+    states: torch.Tensor | None
     n_tokens: int
     next_position: int
 
@@ -52,7 +53,7 @@ def prefill(job: Job) -> Prefilled:
         if isinstance(run, MediaRun):
             piece_TD = run.embeddings.to(backbone.device, backbone.dtype)
         elif run:
-            piece_TD = backbone.embed(run)
+            piece_TD = backbone.embed(run, job.adapter)
         else:
             continue
         shared = isinstance(run, MediaRun) and run.shared_position
@@ -71,7 +72,8 @@ def prefill(job: Job) -> Prefilled:
             torch.cat(positions)[None],
             cache,
         )
-    return Prefilled(cache, output.logits[0, -1].float().cpu(), _state(output, 0), n_tokens, at)
+    states_TD = _states(output)[0, -backbone.longest_block - 1 :].cpu() if backbone.signal_ids else None
+    return Prefilled(cache, _next_logits(backbone, output)[0], states_TD, n_tokens, at)
 
 
 class Batch:
@@ -133,9 +135,33 @@ class Batch:
         self._lengths = [length + 1 for length in self._lengths]
         for answer in self.answers:
             answer.next_position += 1
-        logits_BV = output.logits[:, -1].float().cpu()
-        states = [_state(output, row) for row in range(len(self.answers))]
+        logits_BV = _next_logits(self.backbone, output)
+        states: list[torch.Tensor | None] = [None] * len(self.answers)
+        if self.backbone.signal_ids:
+            states = list(_states(output)[:, -1].cpu())
         return logits_BV, logits_BV.argmax(-1), states
+
+    @torch.inference_mode()
+    def feed(self, answer: Answer) -> tuple[torch.Tensor, torch.Tensor]:
+        """Feed a signal block of one answer in one forward pass; the others wait for it.
+
+        Returns:
+            Float32 logits V of the position after it, and the last hidden states TD of its own positions.
+        """
+        row, ids = self.answers.index(answer), answer.feed
+        if self._cache is None:
+            raise RuntimeError("a block for an empty batch")
+        alone, length = _rows(self._cache, slice(row, row + 1), self._lengths[row]), self._lengths[row] + len(ids)
+        positions_1T = answer.next_position + torch.arange(len(ids))[None]
+        with _adapter(self.backbone, self.adapter):
+            mask_1T = torch.ones(1, length, dtype=torch.long)
+            output = _forward(self.backbone, {"input_ids": torch.tensor([ids])}, mask_1T, positions_1T, alone)
+        lengths = [*self._lengths[:row], length, *self._lengths[row + 1 :]]
+        before, after = (_rows(self._cache, rows) for rows in (slice(row), slice(row + 1, None)))
+        parts = [before] * (row > 0) + [alone] + [after] * (row + 1 < len(lengths))
+        self._cache, self._lengths = _merged(parts, max(lengths)), lengths
+        answer.next_position += len(ids)
+        return _next_logits(self.backbone, output)[0], _states(output)[0].cpu()
 
 
 def _adapter(backbone: LoadedBackbone, adapter: str) -> AbstractContextManager[None]:
@@ -155,14 +181,23 @@ def _forward(
         attention_mask=mask_BT.to(backbone.device),
         past_key_values=cache,
         use_cache=True,
-        output_hidden_states=bool(backbone.codec.signal_ids),
+        output_hidden_states=bool(backbone.signal_ids),
         **{name: optional[name] for name in backbone.arguments},
     )
 
 
-def _state(output: Any, row: int) -> torch.Tensor | None:  # noqa: ANN401
-    states = output.hidden_states
-    return None if states is None else states[-1][row, -1].cpu()
+def _next_logits(backbone: LoadedBackbone, output: Any) -> torch.Tensor:  # noqa: ANN401
+    """Float32 logits BV of the next position, without the tokens that are only ever forced."""
+    logits_BV: torch.Tensor = output.logits[:, -1].float().cpu()
+    if backbone.forced_only_ids:
+        logits_BV = logits_BV.index_fill(-1, torch.tensor(backbone.forced_only_ids), float("-inf"))
+    return logits_BV
+
+
+def _states(output: Any) -> torch.Tensor:  # noqa: ANN401
+    """Last hidden states BTD as transformers gives them: behind the decoder's final norm, what the head reads."""
+    states_BTD: torch.Tensor = output.hidden_states[-1]
+    return states_BTD
 
 
 def _merged(caches: list[DynamicCache], longest: int) -> DynamicCache:
@@ -176,6 +211,18 @@ def _merged(caches: list[DynamicCache], longest: int) -> DynamicCache:
         values = torch.cat([_padded(values, longest) for _, values in pairs])
         merged.update(keys, values, index)
     return merged
+
+
+def _rows(cache: DynamicCache, rows: slice, length: int | None = None) -> DynamicCache:
+    """Return some rows of a cache, cut to their last positions."""
+    from transformers import DynamicCache
+
+    taken = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        keys, values = _states_of(layer)
+        start = 0 if length is None else keys.shape[-2] - length
+        taken.update(keys[rows, :, start:], values[rows, :, start:], index)
+    return taken
 
 
 def _states_of(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: ANN401 - layers of caches vary

@@ -54,7 +54,8 @@ class TextCodec:
 
     Args:
         tokenizer: A fast tokenizer of transformers.
-        config: Config of the backbone's artifact: ``media_token``, ``signals``, ``template_adds_bos``.
+        config: Config of the backbone's artifact: ``media_token``, ``signals``, ``signal_names``,
+            ``template_adds_bos``.
         files: The tokenizer's files, for its fingerprint.
     """
 
@@ -69,10 +70,7 @@ class TextCodec:
         self.backend.no_truncation()
         self.media_token: str = config.get("media_token") or ""
         self.media_id = self._id_of(self.media_token) if self.media_token else -1
-        self.signal_ids: dict[str, tuple[int, ...]] = {
-            modality: tuple(self._id_of(f"<|{modality}_{index}|>") for index in range(count))
-            for modality, count in config.get("signals", {}).items()
-        }
+        self.signal_ids = self._signal_families(config)
         self._adds_bos: bool = config.get("template_adds_bos", False)
         self._template = tokenizer.chat_template or DEFAULT_TEMPLATE
         self._reads_parts = bool(_READS_PARTS.search(_default_template(self._template)))
@@ -260,6 +258,21 @@ class TextCodec:
 
     # ---- tables ------------------------------------------------------------------------------------------
 
+    def _signal_families(self, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        """Ids of every modality's signal tokens; ``signal_names`` says what they are called: "[IMG{}]"."""
+        names = config.get("signal_names", {})
+        families = {
+            modality: tuple(
+                self._id_of(names.get(modality, f"<|{modality}_{{}}|>").replace("{}", str(index)))
+                for index in range(count)
+            )
+            for modality, count in config.get("signals", {}).items()
+        }
+        ids = [number for family in families.values() for number in family]
+        if len(set(ids)) < len(ids) or any(not family for family in families.values()):
+            raise FailedPrecondition("signals: at least one token for each modality expected, and none for two")
+        return families
+
     def _id_of(self, token: str) -> int:
         number = self.backend.token_to_id(token)
         if number is None:
@@ -346,7 +359,10 @@ def _default_template(template: str | Mapping[str, str]) -> str:
 
 
 def _fingerprint(files: Mapping[str, bytes], config: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps([config.get("media_token"), config.get("signals", {})]).encode())
+    tokens = [config.get("media_token"), config.get("signals", {})]
+    # Only where they are named: backbones that name none keep the fingerprint they had.
+    tokens += [config["signal_names"]] if "signal_names" in config else []
+    digest = hashlib.sha256(json.dumps(tokens).encode())
     for name in sorted(files):
         digest.update(name.encode() + b"\0" + hashlib.sha256(files[name]).digest())
     return digest.hexdigest()[:20]

@@ -24,12 +24,12 @@ class Detokenizer:
     def __init__(self, decode: Callable[[Sequence[int]], str], before: Sequence[int] = ()) -> None:
         self._decode = decode
         self._window = list(before)
-        self._shown = len(self._stable())
+        self._shown = len(self.stable)
 
     def push(self, token_id: int) -> str:
         """Add an id; return the text that is certain now."""
         self._window.append(token_id)
-        stable = self._stable()
+        stable = self.stable
         fresh = stable[self._shown :]
         self._shown = max(self._shown, len(stable))
         if fresh and not self._decode(self._window).endswith(REPLACEMENT):
@@ -38,7 +38,9 @@ class Detokenizer:
             self._shown = len(self._decode(self._window))
         return fresh
 
-    def _stable(self) -> str:
+    @property
+    def stable(self) -> str:
+        """What the ids that it still looks at spell for certain; at first that is all of those before."""
         text = self._decode(self._window)
         closed = text.rstrip(REPLACEMENT)
         return text[: max(len(closed), len(text) - OPEN_CHARACTERS)]
@@ -56,6 +58,11 @@ class StopScanner:
     stops: tuple[str, ...]
     stopped: bool = False
     _held: str = field(default="", repr=False)
+
+    @property
+    def held(self) -> str:
+        """What is held back: it may become a stop string."""
+        return self._held
 
     def push(self, text: str) -> str:
         """Add text; return what can be shown."""

@@ -48,6 +48,7 @@ class Job:
         deadline_s: ``time.monotonic()`` at which it ends.
         produced_ids: Tokens of the answer that were produced elsewhere.
         force_signals: Modalities whose signal block must come.
+        text_only: No signal block may come.
         began: Called once, when it stops waiting.
     """
 
@@ -60,6 +61,7 @@ class Job:
     deadline_s: float = float("inf")
     produced_ids: tuple[int, ...] = ()
     force_signals: tuple[str, ...] = ()
+    text_only: bool = False
 
     @property
     def prompt_ids(self) -> list[int]:

@@ -14,7 +14,8 @@ from graph.errors import FailedPrecondition
 from services.artifacts.store import Artifact
 from services.backbone.codec import TextCodec
 from services.backbone.model import build_decoder
-from services.modules.lora import adapter_modules, add_adapter, remove_adapter
+from services.modules.lora import adapter_modules, add_adapter, remove_adapter, use_adapter
+from services.modules.signal_rows import SIGNAL_TENSORS, add_signal_rows
 from services.runtime.resident import fill_module
 
 if TYPE_CHECKING:
@@ -28,24 +29,31 @@ _OPTIONAL_ARGUMENTS = ("position_ids", "logits_to_keep")
 
 @dataclass(frozen=True)
 class AdapterWeights:
-    """A LoRA adapter, ready to be put beside the layers of a decoder."""
+    """A LoRA adapter, ready to be put beside the layers of a decoder.
+
+    Attributes:
+        version: Artifact version.
+        rank: Rank of its matrices.
+        alpha: Their scale, times the rank.
+        targets: Names of the layers they lie beside.
+        tensors: The matrices, by PEFT's names.
+        signal_rows: Rows of its own for the signal tokens, as in ``modules.signal_rows``; empty: the backbone's.
+    """
 
     version: str
     rank: int
     alpha: float
     targets: tuple[str, ...]
     tensors: Mapping[str, torch.Tensor]
+    signal_rows: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> AdapterWeights:
         """Read the artifact of an adapter."""
-        config = artifact.config
+        config, tensors = artifact.config, artifact.load_tensors()
+        rows = {name: tensors.pop(name) for name in SIGNAL_TENSORS if name in tensors}
         return cls(
-            artifact.version,
-            int(config["rank"]),
-            float(config["alpha"]),
-            tuple(config["targets"]),
-            artifact.load_tensors(),
+            artifact.version, int(config["rank"]), float(config["alpha"]), tuple(config["targets"]), tensors, rows
         )
 
 
@@ -60,6 +68,7 @@ class LoadedBackbone:
         stop_ids: Tokens that end an answer.
         context_tokens: Longest sequence.
         adds_input_embeddings: Whether signal blocks carry the tokens' input embeddings.
+        feeds_blocks: Whether the tokens of a signal block are read in one forward pass, not one by one.
         adapters: Versions of the adapters beside it.
     """
 
@@ -69,6 +78,7 @@ class LoadedBackbone:
     stop_ids: frozenset[int]
     context_tokens: int
     adds_input_embeddings: bool = False
+    feeds_blocks: bool = False
     adapters: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -76,6 +86,11 @@ class LoadedBackbone:
         open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
         self.arguments = frozenset(name for name in _OPTIONAL_ARGUMENTS if name in accepted or open_ended)
         self._embedding: Any = self.model.get_input_embeddings()
+        families = self.codec.signal_ids.values()
+        self.signal_ids = frozenset(number for family in families for number in family)
+        # Blocks begin with their first token, so no other one is ever the model's to choose.
+        self.forced_only_ids = tuple(sorted(number for family in families for number in family[1:]))
+        self.longest_block = max(map(len, families), default=0)
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, dtype: str, device: str) -> LoadedBackbone:
@@ -100,6 +115,7 @@ class LoadedBackbone:
             stop_ids=frozenset(_stop_ids(artifact, model, codec)),
             context_tokens=int(artifact.config.get("context_tokens") or most or 2048),
             adds_input_embeddings=bool(artifact.config.get("adds_input_embeddings", False)),
+            feeds_blocks=_feeds_blocks(artifact),
         )
 
     @property
@@ -124,11 +140,12 @@ class LoadedBackbone:
         device: torch.device = self._embedding.weight.device
         return device
 
-    def embed(self, ids: Collection[int]) -> torch.Tensor:
-        """Return the input embeddings of ids, TD."""
+    def embed(self, ids: Collection[int], adapter: str = "") -> torch.Tensor:
+        """Return the input embeddings of ids, TD, as they are under an adapter."""
         import torch
 
-        embedded: torch.Tensor = self._embedding(torch.tensor(list(ids), device=self.device))
+        with use_adapter(self.model, adapter or None):
+            embedded: torch.Tensor = self._embedding(torch.tensor(list(ids), device=self.device))
         return embedded
 
     def add_adapter(self, weights: AdapterWeights) -> None:
@@ -144,7 +161,10 @@ class LoadedBackbone:
                 self.model, weights.version, rank=weights.rank, alpha=weights.alpha, targets=weights.targets,
                 tensors=weights.tensors,
             )  # fmt: skip
+            if weights.signal_rows:
+                add_signal_rows(self.model, weights.version, self.signal_ids, weights.signal_rows)
         except ValueError as error:
+            remove_adapter(self.model, weights.version)
             raise FailedPrecondition(
                 f"adapter {weights.version} does not fit backbone {self.version}: {error}"
             ) from error
@@ -156,6 +176,13 @@ class LoadedBackbone:
         """Take an adapter away."""
         remove_adapter(self.model, version)
         self.adapters.discard(version)
+
+
+def _feeds_blocks(artifact: Artifact) -> bool:
+    feed = artifact.config.get("signal_feed", "token")
+    if feed not in ("token", "block"):
+        raise FailedPrecondition(f"artifact {artifact.version}: signal_feed {feed!r}, 'token' or 'block' expected")
+    return bool(feed == "block")
 
 
 def _stop_ids(artifact: Artifact, model: PreTrainedModel, codec: TextCodec) -> list[int]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from services.backbone.batch import Batch, Prefilled
 
 Result = TypeVar("Result")
+BatchWork = Callable[["Batch", Sequence[float]], list[list[DecodeEvent]]]
 # Each prefill delays the next token of everybody who decodes.
 PREFILLS_PER_STEP = 4
 # Events of one answer that wait for its reader before it is parked; those of the step under way come on top. Many, so
@@ -216,7 +217,8 @@ class PlainEngine:
             return True
         job = running.job
         answer = place if isinstance(place, Answer) else Answer(job, place)
-        first = await self._on_thread(lambda: _first_step(answer, prompt, running.queue_s))
+        is_new = answer is not place
+        first = await self._on_thread(lambda: _first_step(answer, prompt, running.queue_s, is_new=is_new))
         self._deliver(running, answer, first)
         if answer.done:
             return True
@@ -228,6 +230,8 @@ class PlainEngine:
             return True
         self._batches[key] = batch
         self._owners[answer] = running
+        if answer.feed:
+            await self._step(key, _feed_step)
         return True
 
     async def _prompt(self, running: _Running, place: Answer | int) -> Prefilled | AnyplexError:
@@ -252,10 +256,10 @@ class PlainEngine:
             running.prompt = None
         return prompt
 
-    async def _step(self, key: tuple[int, str]) -> None:
+    async def _step(self, key: tuple[int, str], work: BatchWork | None = None) -> None:
         batch = self._batches[key]
         queue_s = [self._owners[answer].queue_s for answer in batch.answers]
-        outcome = await self._on_thread(lambda: _batch_step(batch, queue_s))
+        outcome = await self._on_thread(lambda: (work or _batch_step)(batch, queue_s))
         answers = list(batch.answers)
         if isinstance(outcome, AnyplexError):
             for answer in answers:
@@ -290,15 +294,33 @@ class PlainEngine:
         return failure
 
 
-def _first_step(answer: Answer, prompt: Prefilled, queue_s: float) -> list[DecodeEvent]:
-    return answer.step(prompt.logits, int(prompt.logits.argmax()), prompt.state, queue_s)
+def _first_step(answer: Answer, prompt: Prefilled, queue_s: float, *, is_new: bool) -> list[DecodeEvent]:
+    states_TD = prompt.states
+    if is_new:
+        answer.remember(states_TD)
+    last_D = None if states_TD is None else states_TD[-1]
+    return answer.step(prompt.logits, int(prompt.logits.argmax()), last_D, queue_s)
 
 
 def _batch_step(batch: Batch, queue_s: Sequence[float]) -> list[list[DecodeEvent]]:
+    """One token for every answer; then the signal blocks that began with it, where they are fed at once."""
     logits_BV, likeliest_B, states = batch.step()
-    return [
+    events = [
         answer.step(logits_V, likeliest, state_D, waited_s)
         for answer, logits_V, likeliest, state_D, waited_s in zip(
             batch.answers, logits_BV, likeliest_B.tolist(), states, queue_s, strict=True
         )
     ]
+    return [begun + fed for begun, fed in zip(events, _feed_step(batch, queue_s), strict=True)]
+
+
+def _feed_step(batch: Batch, queue_s: Sequence[float]) -> list[list[DecodeEvent]]:
+    """Feed the signal blocks that wait for it, one after the other; one may be followed by the next."""
+    events: list[list[DecodeEvent]] = [[] for _ in batch.answers]
+    for answer, mine, waited_s in zip(batch.answers, events, queue_s, strict=True):
+        while answer.feed:
+            logits_V, states_TD = batch.feed(answer)
+            mine += answer.take_block(states_TD, waited_s)
+            if not answer.done:
+                mine += answer.step(logits_V, int(logits_V.argmax()), states_TD[-1], waited_s)
+    return events

@@ -58,22 +58,32 @@ class Sampler:
         return draw(logits_V, self.sampling, self.generator)
 
     def skip(self, count: int) -> None:
-        """Take as many numbers as ``count`` tokens produced elsewhere took."""
+        """Take as many numbers as ``count`` tokens take that are not chosen here."""
         import torch
 
         if self.generator is not None and count:
             torch.rand(count, generator=self.generator, dtype=torch.float64)
 
 
-def make_sampler(sampling: Sampling, choice: int, prompt: Collection[int], produced: Collection[int]) -> Sampler:
-    """Return the sampler of one of the n answers."""
+def make_sampler(
+    sampling: Sampling, choice: int, prompt: Collection[int], produced: Collection[int], n_chosen: int | None = None
+) -> Sampler:
+    """Return the sampler of one of the n answers.
+
+    Args:
+        sampling: How it samples.
+        choice: Which of the n answers.
+        prompt: Ids of the prompt that count for penalties.
+        produced: Ids produced elsewhere that count for penalties.
+        n_chosen: How many tokens were chosen elsewhere, not forced; None: as many as ``produced`` has.
+    """
     import torch
 
     generator = None
     if sampling.temperature > 0.0:
         generator = torch.Generator().manual_seed(choice_seed(sampling.seed, choice))
     sampler = Sampler(sampling, generator, frozenset(prompt), Counter(produced))
-    sampler.skip(len(produced))
+    sampler.skip(len(produced) if n_chosen is None else n_chosen)
     return sampler
 
 
@@ -99,6 +109,13 @@ def penalized(
         times = torch.tensor(list(counts.values()), dtype=logits_V.dtype)
         logits_V[index] -= sampling.presence_penalty + sampling.frequency_penalty * times
     return logits_V
+
+
+def without(logits_V: torch.Tensor, ids: Collection[int]) -> torch.Tensor:
+    """Return logits by which some ids cannot be chosen."""
+    import torch
+
+    return logits_V.index_fill(0, torch.tensor(list(ids)), float("-inf"))
 
 
 def draw(logits_V: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:

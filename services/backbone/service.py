@@ -17,14 +17,15 @@ import grpc.aio
 
 from anyplex.v1 import backbone_pb2, backbone_pb2_grpc, component_pb2
 from graph import messages as m
-from graph.errors import FailedPrecondition, InvalidRequest, Unimplemented
+from graph.errors import FailedPrecondition, InvalidRequest
 from services.artifacts.store import Artifact
+from services.backbone.checks import check_ids, check_request, check_room, too_long
 from services.runtime import convert, convert_nodes
 from services.runtime.batching import Ticket, admitted
 from services.runtime.component import Component, ComponentContext, Held
 from services.runtime.interceptors import request_id_of
 from services.runtime.resident import Resident, finite
-from services.runtime.tensors import check_tensor, to_torch
+from services.runtime.tensors import to_torch
 
 if TYPE_CHECKING:
     import torch
@@ -33,11 +34,6 @@ if TYPE_CHECKING:
     from services.backbone.loaded import AdapterWeights, LoadedBackbone
 
 ADAPTER_TYPE = "lora"
-MAX_SEGMENTS = 4_096
-MAX_ANSWERS = 16
-MAX_STOPS = 16
-MAX_LOGPROBS = 20
-FLOATS = ("float32", "bfloat16", "float16")
 # Short texts are tokenized where they are; longer ones on a thread, so that nobody else waits for them.
 INLINE_CHARACTERS = 4_096
 
@@ -188,13 +184,10 @@ class BackboneComponent(Component):
         )
         job = Job(
             backbone, adapter, prompt, request.sampling, ticket.begin, request.priority, deadline_s,
-            request.produced_ids, request.force_signals,
+            request.produced_ids, request.force_signals, request.text_only,
         )  # fmt: skip
-        room = backbone.context_tokens - job.prompt_tokens
-        if room < 1 or room <= len(request.produced_ids):
-            raise too_long(f"prompt of {job.prompt_tokens + len(request.produced_ids)} tokens", backbone)
-        sampling = dataclasses.replace(request.sampling, max_tokens=min(request.sampling.max_tokens, room))
-        return dataclasses.replace(job, sampling=sampling)
+        most = check_room(request, backbone, job.prompt_tokens)
+        return dataclasses.replace(job, sampling=dataclasses.replace(request.sampling, max_tokens=most))
 
     async def _read(self, tensor: m.Tensor, backbone: LoadedBackbone) -> torch.Tensor:
         where = "turns.segments.embeddings"
@@ -267,95 +260,6 @@ class _Observed:
             if not self._ticket.give():
                 metrics.inter_token_s.observe(now - self._last_s)
             self._last_s = now
-
-
-def too_long(what: str, backbone: LoadedBackbone) -> InvalidRequest:
-    """Return the error for a prompt that does not fit."""
-    most = backbone.context_tokens - 1
-    return InvalidRequest(f"{what}, at most {most} expected: the context has {backbone.context_tokens}", "turns")
-
-
-def check_request(request: m.DecodeRequest) -> None:
-    """Check what can be checked without a model.
-
-    Raises:
-        InvalidRequest: Something is out of range.
-        Unimplemented: Cross-attention memory, or positions of the caller.
-    """
-    check_sampling(request.sampling)
-    if not request.turns:
-        raise InvalidRequest("no turns, at least one expected", "turns")
-    if sum(len(turn.segments) for turn in request.turns) > MAX_SEGMENTS:
-        raise InvalidRequest(f"more than {MAX_SEGMENTS} segments", "turns")
-    for index, turn in enumerate(request.turns):
-        for place, segment in enumerate(turn.segments):
-            where = f"turns[{index}].segments[{place}]"
-            if segment.cross_memory is not None:
-                raise Unimplemented("this backbone has no cross-attention", f"{where}.cross_memory")
-            if segment.position_ids:
-                raise Unimplemented("this backbone gives positions itself", f"{where}.position_ids")
-            if segment.embeddings is not None:
-                check_embeddings(segment.embeddings, f"{where}.embeddings")
-
-
-def check_embeddings(tensor: m.Tensor, where: str) -> None:
-    """Check shape and type of embeddings before they are fetched.
-
-    Raises:
-        InvalidRequest: They are wrong.
-    """
-    check_tensor(tensor, where)
-    if tensor.dtype not in FLOATS:
-        raise InvalidRequest(f"dtype {tensor.dtype}, one of {list(FLOATS)} expected", where)
-    if len(tensor.shape) != 2 or 0 in tensor.shape:
-        raise InvalidRequest(f"shape {list(tensor.shape)}, [tokens, width] with at least one token expected", where)
-
-
-def check_ids(request: m.DecodeRequest, backbone: LoadedBackbone) -> None:
-    """Check ids and signals against what the backbone knows.
-
-    Raises:
-        InvalidRequest: They are unknown.
-    """
-    given: list[Sequence[int]] = [request.produced_ids]
-    given += [segment.token_ids or () for turn in request.turns for segment in turn.segments]
-    for ids in given:
-        for token in ids:
-            if not 0 <= token < backbone.vocabulary:
-                raise InvalidRequest(
-                    f"token {token}, 0 to {backbone.vocabulary - 1} expected", "turns.segments.token_ids"
-                )
-    if backbone.codec.media_id >= 0 and any(backbone.codec.media_id in ids for ids in given):
-        raise InvalidRequest("the token that stands for media, embeddings expected there", "turns.segments.token_ids")
-    known = sorted(backbone.codec.signal_ids)
-    for modality in request.force_signals:
-        if modality not in known:
-            raise InvalidRequest(f"signal {modality[:64]!r}, one of {known} expected", "force_signals")
-
-
-def check_sampling(sampling: m.Sampling) -> None:
-    """Check sampling parameters; the gateway has done so, other callers may not have.
-
-    Raises:
-        InvalidRequest: One is out of range.
-    """
-    ranges: tuple[tuple[str, float, float, float], ...] = (
-        ("max_tokens", sampling.max_tokens, 1, math.inf),
-        ("temperature", sampling.temperature, 0, 2),
-        ("top_p", sampling.top_p, 0, 1),
-        ("top_k", sampling.top_k, 0, math.inf),
-        ("repetition_penalty", sampling.repetition_penalty, 0, 10),
-        ("presence_penalty", sampling.presence_penalty, -2, 2),
-        ("frequency_penalty", sampling.frequency_penalty, -2, 2),
-        ("n", sampling.n, 1, MAX_ANSWERS),
-        ("logprobs", sampling.logprobs or 0, 0, MAX_LOGPROBS),
-        ("stop", len(sampling.stop), 0, MAX_STOPS),
-    )
-    for name, value, least, most in ranges:
-        if not least <= value <= most or (name in {"top_p", "repetition_penalty"} and value == 0):
-            raise InvalidRequest(f"{value}, {least:g} to {most:g} expected", f"sampling.{name}")
-    if any(not stop for stop in sampling.stop):
-        raise InvalidRequest("an empty stop string", "sampling.stop")
 
 
 class BackboneService(backbone_pb2_grpc.BackboneServiceServicer):

@@ -230,6 +230,7 @@ def decode_to_proto(request: m.DecodeRequest, version: m.VersionRef) -> backbone
         priority=request.priority,
         produced_ids=request.produced_ids,
         session_id=request.session_id,
+        text_only=request.text_only,
     )
 
 
@@ -253,6 +254,7 @@ def decode_from_proto(request: backbone_pb2.DecodeRequest) -> m.DecodeRequest:
         priority=request.priority,
         produced_ids=tuple(request.produced_ids),
         session_id=request.session_id,
+        text_only=request.text_only,
     )
 
 

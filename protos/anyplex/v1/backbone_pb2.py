@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from anyplex.v1 import types_pb2 as anyplex_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61nyplex/v1/backbone.proto\x12\nanyplex.v1\x1a\x16\x61nyplex/v1/types.proto\"M\n\x04Turn\x12\x1e\n\x04role\x18\x01 \x01(\x0e\x32\x10.anyplex.v1.Role\x12%\n\x08segments\x18\x02 \x03(\x0b\x32\x13.anyplex.v1.Segment\"\xe1\x01\n\rDecodeRequest\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.anyplex.v1.VersionRef\x12\x1f\n\x05turns\x18\x02 \x03(\x0b\x32\x10.anyplex.v1.Turn\x12&\n\x08sampling\x18\x03 \x01(\x0b\x32\x14.anyplex.v1.Sampling\x12\x0b\n\x03raw\x18\x04 \x01(\x08\x12\x15\n\rforce_signals\x18\x05 \x03(\t\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x14\n\x0cproduced_ids\x18\x07 \x03(\x05\x12\x12\n\nsession_id\x18\x08 \x01(\t\"\xdb\x01\n\x0e\x44\x65\x63odeResponse\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\x05\x12\'\n\x04text\x18\x02 \x01(\x0b\x32\x17.anyplex.v1.DecodedTextH\x00\x12)\n\x06signal\x18\x03 \x01(\x0b\x32\x17.anyplex.v1.SignalBlockH\x00\x12.\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x1a.anyplex.v1.DecodeFinishedH\x00\x12,\n\x07started\x18\x05 \x01(\x0b\x32\x19.anyplex.v1.DecodeStartedH\x00\x42\x07\n\x05\x65vent\"<\n\rDecodeStarted\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x14\n\x0cmedia_tokens\x18\x02 \x01(\x05\"Z\n\x0b\x44\x65\x63odedText\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12*\n\x08logprobs\x18\x03 \x03(\x0b\x32\x18.anyplex.v1.TokenLogprob\"\xaf\x01\n\x0bSignalBlock\x12\r\n\x05\x62lock\x18\x01 \x01(\x05\x12\x10\n\x08modality\x18\x02 \x01(\t\x12)\n\rhidden_states\x18\x03 \x01(\x0b\x32\x12.anyplex.v1.Tensor\x12,\n\x10input_embeddings\x18\x04 \x01(\x0b\x32\x12.anyplex.v1.Tensor\x12\x13\n\x0btext_so_far\x18\x05 \x01(\t\x12\x11\n\ttoken_ids\x18\x06 \x03(\x05\"f\n\x0e\x44\x65\x63odeFinished\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.anyplex.v1.FinishReason\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\x12\x0f\n\x07queue_s\x18\x03 \x01(\x01\x32T\n\x0f\x42\x61\x63kboneService\x12\x41\n\x06\x44\x65\x63ode\x12\x19.anyplex.v1.DecodeRequest\x1a\x1a.anyplex.v1.DecodeResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61nyplex/v1/backbone.proto\x12\nanyplex.v1\x1a\x16\x61nyplex/v1/types.proto\"M\n\x04Turn\x12\x1e\n\x04role\x18\x01 \x01(\x0e\x32\x10.anyplex.v1.Role\x12%\n\x08segments\x18\x02 \x03(\x0b\x32\x13.anyplex.v1.Segment\"\xf4\x01\n\rDecodeRequest\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.anyplex.v1.VersionRef\x12\x1f\n\x05turns\x18\x02 \x03(\x0b\x32\x10.anyplex.v1.Turn\x12&\n\x08sampling\x18\x03 \x01(\x0b\x32\x14.anyplex.v1.Sampling\x12\x0b\n\x03raw\x18\x04 \x01(\x08\x12\x15\n\rforce_signals\x18\x05 \x03(\t\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x14\n\x0cproduced_ids\x18\x07 \x03(\x05\x12\x12\n\nsession_id\x18\x08 \x01(\t\x12\x11\n\ttext_only\x18\t \x01(\x08\"\xdb\x01\n\x0e\x44\x65\x63odeResponse\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\x05\x12\'\n\x04text\x18\x02 \x01(\x0b\x32\x17.anyplex.v1.DecodedTextH\x00\x12)\n\x06signal\x18\x03 \x01(\x0b\x32\x17.anyplex.v1.SignalBlockH\x00\x12.\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x1a.anyplex.v1.DecodeFinishedH\x00\x12,\n\x07started\x18\x05 \x01(\x0b\x32\x19.anyplex.v1.DecodeStartedH\x00\x42\x07\n\x05\x65vent\"<\n\rDecodeStarted\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x14\n\x0cmedia_tokens\x18\x02 \x01(\x05\"Z\n\x0b\x44\x65\x63odedText\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12*\n\x08logprobs\x18\x03 \x03(\x0b\x32\x18.anyplex.v1.TokenLogprob\"\xaf\x01\n\x0bSignalBlock\x12\r\n\x05\x62lock\x18\x01 \x01(\x05\x12\x10\n\x08modality\x18\x02 \x01(\t\x12)\n\rhidden_states\x18\x03 \x01(\x0b\x32\x12.anyplex.v1.Tensor\x12,\n\x10input_embeddings\x18\x04 \x01(\x0b\x32\x12.anyplex.v1.Tensor\x12\x13\n\x0btext_so_far\x18\x05 \x01(\t\x12\x11\n\ttoken_ids\x18\x06 \x03(\x05\"f\n\x0e\x44\x65\x63odeFinished\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.anyplex.v1.FinishReason\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\x12\x0f\n\x07queue_s\x18\x03 \x01(\x01\x32T\n\x0f\x42\x61\x63kboneService\x12\x41\n\x06\x44\x65\x63ode\x12\x19.anyplex.v1.DecodeRequest\x1a\x1a.anyplex.v1.DecodeResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,17 +35,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TURN']._serialized_start=65
   _globals['_TURN']._serialized_end=142
   _globals['_DECODEREQUEST']._serialized_start=145
-  _globals['_DECODEREQUEST']._serialized_end=370
-  _globals['_DECODERESPONSE']._serialized_start=373
-  _globals['_DECODERESPONSE']._serialized_end=592
-  _globals['_DECODESTARTED']._serialized_start=594
-  _globals['_DECODESTARTED']._serialized_end=654
-  _globals['_DECODEDTEXT']._serialized_start=656
-  _globals['_DECODEDTEXT']._serialized_end=746
-  _globals['_SIGNALBLOCK']._serialized_start=749
-  _globals['_SIGNALBLOCK']._serialized_end=924
-  _globals['_DECODEFINISHED']._serialized_start=926
-  _globals['_DECODEFINISHED']._serialized_end=1028
-  _globals['_BACKBONESERVICE']._serialized_start=1030
-  _globals['_BACKBONESERVICE']._serialized_end=1114
+  _globals['_DECODEREQUEST']._serialized_end=389
+  _globals['_DECODERESPONSE']._serialized_start=392
+  _globals['_DECODERESPONSE']._serialized_end=611
+  _globals['_DECODESTARTED']._serialized_start=613
+  _globals['_DECODESTARTED']._serialized_end=673
+  _globals['_DECODEDTEXT']._serialized_start=675
+  _globals['_DECODEDTEXT']._serialized_end=765
+  _globals['_SIGNALBLOCK']._serialized_start=768
+  _globals['_SIGNALBLOCK']._serialized_end=943
+  _globals['_DECODEFINISHED']._serialized_start=945
+  _globals['_DECODEFINISHED']._serialized_end=1047
+  _globals['_BACKBONESERVICE']._serialized_start=1049
+  _globals['_BACKBONESERVICE']._serialized_end=1133
 # @@protoc_insertion_point(module_scope)

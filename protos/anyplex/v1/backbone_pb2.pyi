@@ -16,7 +16,7 @@ class Turn(_message.Message):
     def __init__(self, role: _Optional[_Union[_types_pb2.Role, str]] = ..., segments: _Optional[_Iterable[_Union[_types_pb2.Segment, _Mapping]]] = ...) -> None: ...
 
 class DecodeRequest(_message.Message):
-    __slots__ = ("version", "turns", "sampling", "raw", "force_signals", "priority", "produced_ids", "session_id")
+    __slots__ = ("version", "turns", "sampling", "raw", "force_signals", "priority", "produced_ids", "session_id", "text_only")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TURNS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,7 @@ class DecodeRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     PRODUCED_IDS_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TEXT_ONLY_FIELD_NUMBER: _ClassVar[int]
     version: _types_pb2.VersionRef
     turns: _containers.RepeatedCompositeFieldContainer[Turn]
     sampling: _types_pb2.Sampling
@@ -33,7 +34,8 @@ class DecodeRequest(_message.Message):
     priority: int
     produced_ids: _containers.RepeatedScalarFieldContainer[int]
     session_id: str
-    def __init__(self, version: _Optional[_Union[_types_pb2.VersionRef, _Mapping]] = ..., turns: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., sampling: _Optional[_Union[_types_pb2.Sampling, _Mapping]] = ..., raw: bool = ..., force_signals: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., produced_ids: _Optional[_Iterable[int]] = ..., session_id: _Optional[str] = ...) -> None: ...
+    text_only: bool
+    def __init__(self, version: _Optional[_Union[_types_pb2.VersionRef, _Mapping]] = ..., turns: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., sampling: _Optional[_Union[_types_pb2.Sampling, _Mapping]] = ..., raw: bool = ..., force_signals: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., produced_ids: _Optional[_Iterable[int]] = ..., session_id: _Optional[str] = ..., text_only: bool = ...) -> None: ...
 
 class DecodeResponse(_message.Message):
     __slots__ = ("choice", "text", "signal", "finished", "started")

@@ -37,8 +37,9 @@ async def run_job(engine: Engine, job: Job) -> Outcome:
     async with aclosing(engine.submit(job)) as events:
         async for event in events:
             outcome.events.append(event)
-            if isinstance(event, m.DecodedText):
+            if isinstance(event, m.DecodedText | m.SignalBlock):
                 outcome.ids.setdefault(event.choice, []).extend(event.token_ids)
+            if isinstance(event, m.DecodedText):
                 outcome.text[event.choice] = outcome.text.get(event.choice, "") + event.text
             elif isinstance(event, m.DecodeFinished):
                 outcome.reasons[event.choice] = event.reason
