@@ -8,7 +8,7 @@ import dataclasses
 import math
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graph.caller import Caller
 from graph.channel import Channel
@@ -133,6 +133,7 @@ class _Choice:
     finished: DecodeFinished | None = None
     media: int = 0
     open_media: int = 0
+    late: list[tuple[SignalBlock, int]] = field(default_factory=list)
 
 
 class _Answers:
@@ -156,6 +157,8 @@ class _Answers:
             force_signals=tuple(modality for modality in request.outputs if modality != TEXT),
             priority=request.priority,
             session_id=request.session_id,
+            # A backbone may know more media than this system makes of it.
+            text_only=request.outputs == (TEXT,) or not state.plan.outputs,
         )
         with state.calling(backbone) as call:
             async with closing(state.caller.decode(call, asked)) as stream:
@@ -181,9 +184,15 @@ class _Answers:
                 index = choice.media
                 choice.media += 1
                 choice.open_media += 1
-                self.media.create_task(self._make(event, index))
+                if self.state.plan.limits.late_media:
+                    choice.late.append((event, index))
+                else:
+                    self.media.create_task(self._make(event, index))
             case DecodeFinished():
-                self.choices[event.choice].finished = event
+                choice = self.choices[event.choice]
+                choice.finished = event
+                for block, index in choice.late:
+                    self.media.create_task(self._make(block, index))
                 await self._finish_if_complete(event.choice)
             case DecodeStarted():
                 self.prompt = event

@@ -27,7 +27,7 @@ SAMPLING_KEYS = (
     "max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "presence_penalty", "frequency_penalty",
     "stop",
 )  # fmt: skip
-LIMIT_KEYS = ("messages", "parts", "text_chars", "media", "deadline_s", "media_deadline_s")
+LIMIT_KEYS = ("messages", "parts", "text_chars", "media", "deadline_s", "media_deadline_s", "late_media")
 
 Option = Scalar | tuple[Scalar, ...]
 
@@ -90,6 +90,7 @@ class Limits:
         media: Most media made for one answer.
         deadline_s: Longest time a request may take.
         media_deadline_s: Longest time one medium may take to make; 0 means no bound of its own.
+        late_media: Media are made when the answer's text has ended, not while it is decoded: to measure the difference.
     """
 
     messages: int = 128
@@ -98,6 +99,7 @@ class Limits:
     media: int = 16
     deadline_s: float = 300.0
     media_deadline_s: float = 0.0
+    late_media: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,7 @@ def _read_limits(section: Fields) -> Limits:
         media=section.integer("media", Limits.media, 1, 1024),
         deadline_s=section.number("deadline_s", Limits.deadline_s, 0.001, 86_400.0),
         media_deadline_s=section.number("media_deadline_s", Limits.media_deadline_s, 0.0, 86_400.0),
+        late_media=section.flag("late_media"),
     )
 
 

@@ -31,6 +31,13 @@ from tests.fakes.caller import HANG, FakeCaller, Step, rendered, signal, spoken
 from tests.unit.graph.worlds import FULL, asking, compiled
 
 
+TEXT_ONLY = """
+system: words
+nodes:
+  think: {kind: backbone, type: decoder}
+"""
+
+
 def told(events: list[Event]) -> list[str]:
     return [f"{event.node}:{type(event.body).__name__}" for event in events]
 
@@ -76,6 +83,22 @@ async def test_a_generator_starts_while_decoding_goes_on() -> None:
     events = told(await running)
     assert events.index("draw:MediaChunk") < len(events) - 2
     assert events[-2:] == ["think:TextDelta", ":Finished"]
+
+
+async def test_media_may_be_made_after_decoding_instead() -> None:
+    gate = asyncio.Event()
+    plan = compiled(FULL.replace("nodes:", "limits: {late_media: true}\nnodes:"))
+    caller = FakeCaller(streams={"think": drawing(gate, signal("audio", 1))})
+    running = asyncio.create_task(answer(caller, plan=plan))
+    await caller.until("start", "think")
+    gate.set()
+    events = told(await running)
+    starts = [node for what, node in caller.log if what == "start"]
+    assert starts[0] == "think"
+    assert caller.log.index(("end", "think")) < caller.log.index(("start", "draw_out"))
+    assert events.index("think:TextDelta") < events.index("draw:MediaStarted")
+    assert [event for event in events if event.endswith("MediaStarted")].count("play:MediaStarted") == 1
+    assert events[-1] == ":Finished"
 
 
 async def test_several_media_are_made_side_by_side_and_the_end_waits_for_all() -> None:
@@ -186,6 +209,19 @@ async def test_forced_outputs_and_seed_reach_the_backbone() -> None:
     assert decoded.force_signals == ("image",)
     assert decoded.priority == -2
     assert decoded.sampling == dataclasses.replace(request.sampling, seed=node_seed(5, "think"))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "makes_media", "text_only"),
+    [((), True, False), (("image",), True, False), (("text",), True, True), ((), False, True)],
+)
+async def test_text_alone_is_asked_for_where_nothing_else_may_come(
+    outputs: tuple[str, ...], makes_media: bool, text_only: bool
+) -> None:
+    plan = compiled() if makes_media else compiled(TEXT_ONLY)
+    caller = FakeCaller()
+    await answer(caller, asking(outputs=outputs), plan)
+    assert caller.of("think")[0].payload.text_only is text_only
 
 
 def test_seeds_are_stable() -> None:

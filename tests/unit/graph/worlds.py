@@ -18,7 +18,6 @@ CATALOG = catalog_of(
         *BUILT_IN,
         ComponentType("encoder", "joint", FACTORY),
         ComponentType("input_projector", "audio_only", FACTORY, modalities=("audio",)),
-        ComponentType("output_projector", "transformer", FACTORY),
         ComponentType("generator", "diffusion", FACTORY, modalities=("image", "video")),
         ComponentType(
             "generator", "tones", FACTORY, modalities=("audio",),
