@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from anyplex.v1 import types_pb2 as anyplex_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61nyplex/v1/component.proto\x12\nanyplex.v1\x1a\x16\x61nyplex/v1/types.proto\"\x11\n\x0f\x44\x65scribeRequest\":\n\x10\x44\x65scribeResponse\x12&\n\x04\x63\x61rd\x18\x01 \x01(\x0b\x32\x18.anyplex.v1.ContractCard\"\xa3\x05\n\x0c\x43ontractCard\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x12\n\nmodalities\x18\x05 \x03(\t\x12\x13\n\x0binput_width\x18\x06 \x01(\x05\x12\x14\n\x0coutput_width\x18\x07 \x01(\x05\x12\x17\n\x0ftokens_per_item\x18\x08 \x01(\x05\x12\x1b\n\x13max_tokens_per_item\x18\t \x01(\x05\x12\x14\n\x0creads_prompt\x18\n \x01(\x08\x12\x14\n\x0c\x63ross_memory\x18\x0b \x01(\x08\x12\x36\n\x07signals\x18\x0c \x03(\x0b\x32%.anyplex.v1.ContractCard.SignalsEntry\x12\x1d\n\x15tokenizer_fingerprint\x18\r \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x0e \x01(\x05\x12)\n\x08versions\x18\x0f \x03(\x0b\x32\x17.anyplex.v1.HeldVersion\x12#\n\x05\x64type\x18\x10 \x01(\x0e\x32\x14.anyplex.v1.DataType\x12\x13\n\x0bqueue_limit\x18\x11 \x01(\x05\x12\x1d\n\x15\x61\x64\x64s_input_embeddings\x18\x12 \x01(\x08\x12?\n\x0ctoken_counts\x18\x13 \x03(\x0b\x32).anyplex.v1.ContractCard.TokenCountsEntry\x1a.\n\x0cSignalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1aJ\n\x10TokenCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.anyplex.v1.TokenCount:\x02\x38\x01\"\\\n\nTokenCount\x12\x14\n\x0c\x66ixed_tokens\x18\x01 \x01(\x05\x12\x17\n\x0ftokens_per_unit\x18\x02 \x01(\x05\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x11\n\tmax_units\x18\x04 \x01(\x05\"D\n\x0bHeldVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0b\x63onfig_hash\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x03 \x01(\x08\"6\n\x12LoadVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\x08\"=\n\x13LoadVersionResponse\x12&\n\x04\x63\x61rd\x18\x01 \x01(\x0b\x32\x18.anyplex.v1.ContractCard\"\'\n\x14UnloadVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"?\n\x15UnloadVersionResponse\x12&\n\x04\x63\x61rd\x18\x01 \x01(\x0b\x32\x18.anyplex.v1.ContractCard\"\x11\n\x0fGetStatsRequest\"\xbd\x01\n\x10GetStatsResponse\x12\x0f\n\x07waiting\x18\x01 \x01(\x05\x12\x0f\n\x07running\x18\x02 \x01(\x05\x12\x10\n\x08\x66inished\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\x12\x0f\n\x07tensors\x18\x05 \x01(\x05\x12\x14\n\x0ctensor_bytes\x18\x06 \x01(\x03\x12\x16\n\x0eresident_bytes\x18\x07 \x01(\x03\x12\x10\n\x08uptime_s\x18\x08 \x01(\x01\x12\x14\n\x0c\x63old_start_s\x18\t \x01(\x01\"!\n\x0c\x46\x65tchRequest\x12\x11\n\ttensor_id\x18\x01 \x01(\t\"\x1d\n\rFetchResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\"\n\x0eReleaseRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"#\n\x0fReleaseResponse\x12\x10\n\x08released\x18\x01 \x01(\x05\x32\xc6\x02\n\x10\x43omponentService\x12\x45\n\x08\x44\x65scribe\x12\x1b.anyplex.v1.DescribeRequest\x1a\x1c.anyplex.v1.DescribeResponse\x12N\n\x0bLoadVersion\x12\x1e.anyplex.v1.LoadVersionRequest\x1a\x1f.anyplex.v1.LoadVersionResponse\x12T\n\rUnloadVersion\x12 .anyplex.v1.UnloadVersionRequest\x1a!.anyplex.v1.UnloadVersionResponse\x12\x45\n\x08GetStats\x12\x1b.anyplex.v1.GetStatsRequest\x1a\x1c.anyplex.v1.GetStatsResponse2\x93\x01\n\rTensorService\x12>\n\x05\x46\x65tch\x12\x18.anyplex.v1.FetchRequest\x1a\x19.anyplex.v1.FetchResponse0\x01\x12\x42\n\x07Release\x12\x1a.anyplex.v1.ReleaseRequest\x1a\x1b.anyplex.v1.ReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61nyplex/v1/component.proto\x12\nanyplex.v1\x1a\x16\x61nyplex/v1/types.proto\"\x11\n\x0f\x44\x65scribeRequest\":\n\x10\x44\x65scribeResponse\x12&\n\x04\x63\x61rd\x18\x01 \x01(\x0b\x32\x18.anyplex.v1.ContractCard\"\xb9\x06\n\x0c\x43ontractCard\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x12\n\nmodalities\x18\x05 \x03(\t\x12\x13\n\x0binput_width\x18\x06 \x01(\x05\x12\x14\n\x0coutput_width\x18\x07 \x01(\x05\x12\x17\n\x0ftokens_per_item\x18\x08 \x01(\x05\x12\x1b\n\x13max_tokens_per_item\x18\t \x01(\x05\x12\x14\n\x0creads_prompt\x18\n \x01(\x08\x12\x14\n\x0c\x63ross_memory\x18\x0b \x01(\x08\x12\x36\n\x07signals\x18\x0c \x03(\x0b\x32%.anyplex.v1.ContractCard.SignalsEntry\x12\x1d\n\x15tokenizer_fingerprint\x18\r \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x0e \x01(\x05\x12)\n\x08versions\x18\x0f \x03(\x0b\x32\x17.anyplex.v1.HeldVersion\x12#\n\x05\x64type\x18\x10 \x01(\x0e\x32\x14.anyplex.v1.DataType\x12\x13\n\x0bqueue_limit\x18\x11 \x01(\x05\x12\x1d\n\x15\x61\x64\x64s_input_embeddings\x18\x12 \x01(\x08\x12?\n\x0ctoken_counts\x18\x13 \x03(\x0b\x32).anyplex.v1.ContractCard.TokenCountsEntry\x12@\n\x0c\x63onditioning\x18\x14 \x03(\x0b\x32*.anyplex.v1.ContractCard.ConditioningEntry\x1a.\n\x0cSignalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1aJ\n\x10TokenCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.anyplex.v1.TokenCount:\x02\x38\x01\x1aR\n\x11\x43onditioningEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.anyplex.v1.ConditioningShape:\x02\x38\x01\"4\n\x11\x43onditioningShape\x12\r\n\x05sizes\x18\x01 \x03(\x05\x12\x10\n\x08optional\x18\x02 \x01(\x08\"\\\n\nTokenCount\x12\x14\n\x0c\x66ixed_tokens\x18\x01 \x01(\x05\x12\x17\n\x0ftokens_per_unit\x18\x02 \x01(\x05\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x11\n\tmax_units\x18\x04 \x01(\x05\"D\n\x0bHeldVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0b\x63onfig_hash\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x03 \x01(\x08\"6\n\x12LoadVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\x08\"=\n\x13LoadVersionResponse\x12&\n\x04\x63\x61rd\x18\x01 \x01(\x0b\x32\x18.anyplex.v1.ContractCard\"\'\n\x14UnloadVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\"?\n\x15UnloadVersionResponse\x12&\n\x04\x63\x61rd\x18\x01 \x01(\x0b\x32\x18.anyplex.v1.ContractCard\"\x11\n\x0fGetStatsRequest\"\xbd\x01\n\x10GetStatsResponse\x12\x0f\n\x07waiting\x18\x01 \x01(\x05\x12\x0f\n\x07running\x18\x02 \x01(\x05\x12\x10\n\x08\x66inished\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\x12\x0f\n\x07tensors\x18\x05 \x01(\x05\x12\x14\n\x0ctensor_bytes\x18\x06 \x01(\x03\x12\x16\n\x0eresident_bytes\x18\x07 \x01(\x03\x12\x10\n\x08uptime_s\x18\x08 \x01(\x01\x12\x14\n\x0c\x63old_start_s\x18\t \x01(\x01\"!\n\x0c\x46\x65tchRequest\x12\x11\n\ttensor_id\x18\x01 \x01(\t\"\x1d\n\rFetchResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\"\n\x0eReleaseRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"#\n\x0fReleaseResponse\x12\x10\n\x08released\x18\x01 \x01(\x05\x32\xc6\x02\n\x10\x43omponentService\x12\x45\n\x08\x44\x65scribe\x12\x1b.anyplex.v1.DescribeRequest\x1a\x1c.anyplex.v1.DescribeResponse\x12N\n\x0bLoadVersion\x12\x1e.anyplex.v1.LoadVersionRequest\x1a\x1f.anyplex.v1.LoadVersionResponse\x12T\n\rUnloadVersion\x12 .anyplex.v1.UnloadVersionRequest\x1a!.anyplex.v1.UnloadVersionResponse\x12\x45\n\x08GetStats\x12\x1b.anyplex.v1.GetStatsRequest\x1a\x1c.anyplex.v1.GetStatsResponse2\x93\x01\n\rTensorService\x12>\n\x05\x46\x65tch\x12\x18.anyplex.v1.FetchRequest\x1a\x19.anyplex.v1.FetchResponse0\x01\x12\x42\n\x07Release\x12\x1a.anyplex.v1.ReleaseRequest\x1a\x1b.anyplex.v1.ReleaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,42 +36,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTRACTCARD_SIGNALSENTRY']._serialized_options = b'8\001'
   _globals['_CONTRACTCARD_TOKENCOUNTSENTRY']._loaded_options = None
   _globals['_CONTRACTCARD_TOKENCOUNTSENTRY']._serialized_options = b'8\001'
+  _globals['_CONTRACTCARD_CONDITIONINGENTRY']._loaded_options = None
+  _globals['_CONTRACTCARD_CONDITIONINGENTRY']._serialized_options = b'8\001'
   _globals['_DESCRIBEREQUEST']._serialized_start=66
   _globals['_DESCRIBEREQUEST']._serialized_end=83
   _globals['_DESCRIBERESPONSE']._serialized_start=85
   _globals['_DESCRIBERESPONSE']._serialized_end=143
   _globals['_CONTRACTCARD']._serialized_start=146
-  _globals['_CONTRACTCARD']._serialized_end=821
-  _globals['_CONTRACTCARD_SIGNALSENTRY']._serialized_start=699
-  _globals['_CONTRACTCARD_SIGNALSENTRY']._serialized_end=745
-  _globals['_CONTRACTCARD_TOKENCOUNTSENTRY']._serialized_start=747
-  _globals['_CONTRACTCARD_TOKENCOUNTSENTRY']._serialized_end=821
-  _globals['_TOKENCOUNT']._serialized_start=823
-  _globals['_TOKENCOUNT']._serialized_end=915
-  _globals['_HELDVERSION']._serialized_start=917
-  _globals['_HELDVERSION']._serialized_end=985
-  _globals['_LOADVERSIONREQUEST']._serialized_start=987
-  _globals['_LOADVERSIONREQUEST']._serialized_end=1041
-  _globals['_LOADVERSIONRESPONSE']._serialized_start=1043
-  _globals['_LOADVERSIONRESPONSE']._serialized_end=1104
-  _globals['_UNLOADVERSIONREQUEST']._serialized_start=1106
-  _globals['_UNLOADVERSIONREQUEST']._serialized_end=1145
-  _globals['_UNLOADVERSIONRESPONSE']._serialized_start=1147
-  _globals['_UNLOADVERSIONRESPONSE']._serialized_end=1210
-  _globals['_GETSTATSREQUEST']._serialized_start=1212
-  _globals['_GETSTATSREQUEST']._serialized_end=1229
-  _globals['_GETSTATSRESPONSE']._serialized_start=1232
-  _globals['_GETSTATSRESPONSE']._serialized_end=1421
-  _globals['_FETCHREQUEST']._serialized_start=1423
-  _globals['_FETCHREQUEST']._serialized_end=1456
-  _globals['_FETCHRESPONSE']._serialized_start=1458
-  _globals['_FETCHRESPONSE']._serialized_end=1487
-  _globals['_RELEASEREQUEST']._serialized_start=1489
-  _globals['_RELEASEREQUEST']._serialized_end=1523
-  _globals['_RELEASERESPONSE']._serialized_start=1525
-  _globals['_RELEASERESPONSE']._serialized_end=1560
-  _globals['_COMPONENTSERVICE']._serialized_start=1563
-  _globals['_COMPONENTSERVICE']._serialized_end=1889
-  _globals['_TENSORSERVICE']._serialized_start=1892
-  _globals['_TENSORSERVICE']._serialized_end=2039
+  _globals['_CONTRACTCARD']._serialized_end=971
+  _globals['_CONTRACTCARD_SIGNALSENTRY']._serialized_start=765
+  _globals['_CONTRACTCARD_SIGNALSENTRY']._serialized_end=811
+  _globals['_CONTRACTCARD_TOKENCOUNTSENTRY']._serialized_start=813
+  _globals['_CONTRACTCARD_TOKENCOUNTSENTRY']._serialized_end=887
+  _globals['_CONTRACTCARD_CONDITIONINGENTRY']._serialized_start=889
+  _globals['_CONTRACTCARD_CONDITIONINGENTRY']._serialized_end=971
+  _globals['_CONDITIONINGSHAPE']._serialized_start=973
+  _globals['_CONDITIONINGSHAPE']._serialized_end=1025
+  _globals['_TOKENCOUNT']._serialized_start=1027
+  _globals['_TOKENCOUNT']._serialized_end=1119
+  _globals['_HELDVERSION']._serialized_start=1121
+  _globals['_HELDVERSION']._serialized_end=1189
+  _globals['_LOADVERSIONREQUEST']._serialized_start=1191
+  _globals['_LOADVERSIONREQUEST']._serialized_end=1245
+  _globals['_LOADVERSIONRESPONSE']._serialized_start=1247
+  _globals['_LOADVERSIONRESPONSE']._serialized_end=1308
+  _globals['_UNLOADVERSIONREQUEST']._serialized_start=1310
+  _globals['_UNLOADVERSIONREQUEST']._serialized_end=1349
+  _globals['_UNLOADVERSIONRESPONSE']._serialized_start=1351
+  _globals['_UNLOADVERSIONRESPONSE']._serialized_end=1414
+  _globals['_GETSTATSREQUEST']._serialized_start=1416
+  _globals['_GETSTATSREQUEST']._serialized_end=1433
+  _globals['_GETSTATSRESPONSE']._serialized_start=1436
+  _globals['_GETSTATSRESPONSE']._serialized_end=1625
+  _globals['_FETCHREQUEST']._serialized_start=1627
+  _globals['_FETCHREQUEST']._serialized_end=1660
+  _globals['_FETCHRESPONSE']._serialized_start=1662
+  _globals['_FETCHRESPONSE']._serialized_end=1691
+  _globals['_RELEASEREQUEST']._serialized_start=1693
+  _globals['_RELEASEREQUEST']._serialized_end=1727
+  _globals['_RELEASERESPONSE']._serialized_start=1729
+  _globals['_RELEASERESPONSE']._serialized_end=1764
+  _globals['_COMPONENTSERVICE']._serialized_start=1767
+  _globals['_COMPONENTSERVICE']._serialized_end=2093
+  _globals['_TENSORSERVICE']._serialized_start=2096
+  _globals['_TENSORSERVICE']._serialized_end=2243
 # @@protoc_insertion_point(module_scope)

@@ -18,7 +18,7 @@ class DescribeResponse(_message.Message):
     def __init__(self, card: _Optional[_Union[ContractCard, _Mapping]] = ...) -> None: ...
 
 class ContractCard(_message.Message):
-    __slots__ = ("contract", "kind", "type", "architecture", "modalities", "input_width", "output_width", "tokens_per_item", "max_tokens_per_item", "reads_prompt", "cross_memory", "signals", "tokenizer_fingerprint", "context_tokens", "versions", "dtype", "queue_limit", "adds_input_embeddings", "token_counts")
+    __slots__ = ("contract", "kind", "type", "architecture", "modalities", "input_width", "output_width", "tokens_per_item", "max_tokens_per_item", "reads_prompt", "cross_memory", "signals", "tokenizer_fingerprint", "context_tokens", "versions", "dtype", "queue_limit", "adds_input_embeddings", "token_counts", "conditioning")
     class SignalsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,13 @@ class ContractCard(_message.Message):
         key: str
         value: TokenCount
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[TokenCount, _Mapping]] = ...) -> None: ...
+    class ConditioningEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: ConditioningShape
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[ConditioningShape, _Mapping]] = ...) -> None: ...
     CONTRACT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +59,7 @@ class ContractCard(_message.Message):
     QUEUE_LIMIT_FIELD_NUMBER: _ClassVar[int]
     ADDS_INPUT_EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     TOKEN_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONING_FIELD_NUMBER: _ClassVar[int]
     contract: str
     kind: str
     type: str
@@ -71,7 +79,16 @@ class ContractCard(_message.Message):
     queue_limit: int
     adds_input_embeddings: bool
     token_counts: _containers.MessageMap[str, TokenCount]
-    def __init__(self, contract: _Optional[str] = ..., kind: _Optional[str] = ..., type: _Optional[str] = ..., architecture: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., input_width: _Optional[int] = ..., output_width: _Optional[int] = ..., tokens_per_item: _Optional[int] = ..., max_tokens_per_item: _Optional[int] = ..., reads_prompt: bool = ..., cross_memory: bool = ..., signals: _Optional[_Mapping[str, int]] = ..., tokenizer_fingerprint: _Optional[str] = ..., context_tokens: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[HeldVersion, _Mapping]]] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., queue_limit: _Optional[int] = ..., adds_input_embeddings: bool = ..., token_counts: _Optional[_Mapping[str, TokenCount]] = ...) -> None: ...
+    conditioning: _containers.MessageMap[str, ConditioningShape]
+    def __init__(self, contract: _Optional[str] = ..., kind: _Optional[str] = ..., type: _Optional[str] = ..., architecture: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., input_width: _Optional[int] = ..., output_width: _Optional[int] = ..., tokens_per_item: _Optional[int] = ..., max_tokens_per_item: _Optional[int] = ..., reads_prompt: bool = ..., cross_memory: bool = ..., signals: _Optional[_Mapping[str, int]] = ..., tokenizer_fingerprint: _Optional[str] = ..., context_tokens: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[HeldVersion, _Mapping]]] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., queue_limit: _Optional[int] = ..., adds_input_embeddings: bool = ..., token_counts: _Optional[_Mapping[str, TokenCount]] = ..., conditioning: _Optional[_Mapping[str, ConditioningShape]] = ...) -> None: ...
+
+class ConditioningShape(_message.Message):
+    __slots__ = ("sizes", "optional")
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    OPTIONAL_FIELD_NUMBER: _ClassVar[int]
+    sizes: _containers.RepeatedScalarFieldContainer[int]
+    optional: bool
+    def __init__(self, sizes: _Optional[_Iterable[int]] = ..., optional: bool = ...) -> None: ...
 
 class TokenCount(_message.Message):
     __slots__ = ("fixed_tokens", "tokens_per_unit", "unit", "max_units")
