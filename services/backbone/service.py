@@ -8,7 +8,7 @@ import asyncio
 import dataclasses
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, aclosing
 from typing import TYPE_CHECKING, Any
 

@@ -30,7 +30,6 @@ from graph.run_state import node_seed
 from tests.fakes.caller import HANG, FakeCaller, Step, rendered, signal, spoken
 from tests.unit.graph.worlds import FULL, asking, compiled
 
-
 TEXT_ONLY = """
 system: words
 nodes:
