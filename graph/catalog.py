@@ -83,6 +83,7 @@ PICTURE_ENCODER = "services.encoders.picture_reader:component"
 SOUND_ENCODER = "services.encoders.sound_reader:component"
 INPUT_PROJECTOR = "services.input_projectors.service:InputProjectorComponent"
 BACKBONE = "services.backbone.service:BackboneComponent"
+OUTPUT_PROJECTOR = "services.output_projectors.service:OutputProjectorComponent"
 
 BUILT_IN = (
     ComponentType(
@@ -101,6 +102,18 @@ BUILT_IN = (
     ),
     ComponentType(
         "backbone", "decoder", BACKBONE, "Any decoder of transformers.", imports=("torch", "transformers"),
+    ),
+    ComponentType(
+        "output_projector", "transformer", OUTPUT_PROJECTOR,
+        "Linear, encoder and decoder with learned queries, linear (NExT-GPT).", imports=("torch",),
+    ),
+    ComponentType(
+        "output_projector", "mlp_transformer", OUTPUT_PROJECTOR,
+        "Linear, GELU, linear, encoder and decoder with a learned prompt (MiniGPT-5).", imports=("torch",),
+    ),
+    ComponentType(
+        "output_projector", "mlp", OUTPUT_PROJECTOR,
+        "Linear, GELU, normalization, linear: one vector (CoDi-2).", imports=("torch",),
     ),
 )  # fmt: skip
 

@@ -10,7 +10,9 @@ from services.runtime.convert import (
     REASON_NAMES,
     REASONS,
     logprobs_to_proto,
+    media_from_proto,
     media_to_proto,
+    parameters_from_proto,
     parameters_to_proto,
     tensor_from_proto,
     tensor_to_proto,
@@ -99,6 +101,14 @@ def conditioning_from_proto(response: output_projector_pb2.ConditionResponse) ->
     )
 
 
+def conditioning_to_proto(conditioning: m.Conditioning) -> output_projector_pb2.ConditionResponse:
+    """Convert conditioning."""
+    return output_projector_pb2.ConditionResponse(
+        conditioning={name: tensor_to_proto(tensor) for name, tensor in conditioning.positive.items()},
+        negative={name: tensor_to_proto(tensor) for name, tensor in conditioning.negative.items()},
+    )
+
+
 def render_to_proto(request: m.RenderRequest, version: m.VersionRef) -> generator_pb2.RenderRequest:
     """Convert a render request."""
     return generator_pb2.RenderRequest(
@@ -110,6 +120,36 @@ def render_to_proto(request: m.RenderRequest, version: m.VersionRef) -> generato
         priority=request.priority,
         references=map(media_to_proto, request.references),
     )
+
+
+def render_from_proto(request: generator_pb2.RenderRequest) -> m.RenderRequest:
+    """Convert a render request."""
+    return m.RenderRequest(
+        conditioning=m.Conditioning(
+            {name: tensor_from_proto(tensor) for name, tensor in request.conditioning.items()},
+            {name: tensor_from_proto(tensor) for name, tensor in request.negative.items()},
+        ),
+        parameters=parameters_from_proto(request.parameters),
+        seed=request.seed,
+        priority=request.priority,
+        references=tuple(map(media_from_proto, request.references)),
+    )
+
+
+def render_event_to_proto(event: m.RenderEvent) -> generator_pb2.RenderResponse:
+    """Convert an event of a generator."""
+    out = generator_pb2.RenderResponse()
+    match event:
+        case m.RenderProgress(step, steps, preview):
+            out.progress.step = step
+            out.progress.steps = steps
+            out.progress.preview = preview
+        case m.RenderChunk(data, last):
+            out.chunk.data = data
+            out.chunk.last = last
+        case m.RenderStarted(mime_type):
+            out.started.mime_type = mime_type
+    return out
 
 
 def render_event_from_proto(event: generator_pb2.RenderResponse) -> m.RenderEvent:

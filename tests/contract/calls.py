@@ -62,11 +62,11 @@ def vectors(n_tokens: int, width: int, seed: int = 0) -> types_pb2.Tensor:
     return tensor_to_proto(from_torch(torch.randn(n_tokens, width, generator=generator), ("tokens", "width")))
 
 
-def bad_tensors(width: int) -> dict[str, types_pb2.Tensor]:
+def bad_tensors(width: int, n_tokens: int = FEATURE_TOKENS) -> dict[str, types_pb2.Tensor]:
     """Tensors that nobody may accept (row 10 of the fault matrix)."""
     float32, uint8 = types_pb2.DATA_TYPE_FLOAT32, types_pb2.DATA_TYPE_UINT8
-    whole = bytes(4 * FEATURE_TOKENS * width)
-    shape = (FEATURE_TOKENS, width)
+    whole = bytes(4 * n_tokens * width)
+    shape = (n_tokens, width)
     nan = torch.full(shape, float("nan"))
     infinite = torch.full(shape, float("inf"))
     pickled = pickle.dumps({"a": 1})
@@ -82,9 +82,9 @@ def bad_tensors(width: int) -> dict[str, types_pb2.Tensor]:
         "negative axis": types_pb2.Tensor(dtype=float32, shape=(-1, width), inline=whole),
         "too many axes": types_pb2.Tensor(dtype=float32, shape=(1,) * 9, inline=bytes(4)),
         "no tokens": types_pb2.Tensor(dtype=float32, shape=(0, width), inline=b""),
-        "wrong width": vectors(FEATURE_TOKENS, width + 1),
+        "wrong width": vectors(n_tokens, width + 1),
         "one axis": types_pb2.Tensor(dtype=float32, shape=(width,), inline=bytes(4 * width)),
-        "whole numbers": types_pb2.Tensor(dtype=uint8, shape=shape, inline=bytes(FEATURE_TOKENS * width)),
+        "whole numbers": types_pb2.Tensor(dtype=uint8, shape=shape, inline=bytes(n_tokens * width)),
         "a pickle": types_pb2.Tensor(dtype=uint8, shape=(len(pickled),), inline=pickled),
         "NaN": tensor_to_proto(from_torch(nan)),
         "Inf": tensor_to_proto(from_torch(infinite)),
@@ -293,6 +293,14 @@ class BackboneCalls:
             "an empty stop string": self.request(text, stop=[""]),
             "an unknown signal": self._forcing("smell"),
         }
+        for modality, n_tokens in self.card.signals.items():
+            short = self._forcing(modality)
+            short.sampling.max_tokens = n_tokens - 1
+            both = self._forcing(modality)
+            both.text_only = True
+            flood = self._forcing(modality)
+            flood.force_signals.extend([modality] * context)
+            requests |= {f"no room for {modality}": short, f"{modality} and text alone": both, "many signals": flood}
         return requests
 
     def _forcing(self, modality: str) -> backbone_pb2.DecodeRequest:
@@ -312,6 +320,19 @@ class BackboneCalls:
         assert card.input_width > 0
         assert card.context_tokens > 0
         assert card.tokenizer_fingerprint
+        await self._check_signals(card)
+
+    async def _check_signals(self, card: component_pb2.ContractCard) -> None:
+        request = self.request(self.segments(3), max_tokens=card.context_tokens // 2, temperature=1.0)
+        request.force_signals.extend(card.signals)
+        events = [event async for event in self.stub.Decode(request, metadata=self.metadata, timeout=30)]
+        blocks = [event.signal for event in events if event.WhichOneof("event") == "signal"]
+        assert {block.modality for block in blocks} == set(card.signals)
+        assert [block.block for block in blocks] == list(range(len(blocks)))
+        for block in blocks:
+            assert len(block.token_ids) == card.signals[block.modality]
+            assert tuple(block.hidden_states.shape) == (len(block.token_ids), card.output_width)
+            assert block.HasField("input_embeddings") == card.adds_input_embeddings
 
 
 def _without_times(event: backbone_pb2.DecodeResponse) -> bytes:
@@ -322,6 +343,13 @@ def _without_times(event: backbone_pb2.DecodeResponse) -> bytes:
 
 def calls_for(card: component_pb2.ContractCard, channel: grpc.aio.Channel, metadata: Metadata) -> Calls:
     """The calls of a card's kind."""
-    kinds: dict[str, Any] = {"encoder": EncoderCalls, "input_projector": ProjectorCalls, "backbone": BackboneCalls}
+    from tests.contract.condition_calls import OutputProjectorCalls
+
+    kinds: dict[str, Any] = {
+        "encoder": EncoderCalls,
+        "input_projector": ProjectorCalls,
+        "backbone": BackboneCalls,
+        "output_projector": OutputProjectorCalls,
+    }
     calls: Calls = kinds[card.kind](card, channel, metadata)
     return calls

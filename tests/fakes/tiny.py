@@ -13,6 +13,7 @@ from torch import nn
 
 from graph.spec import SystemSpec
 from services.artifacts import ArtifactStore
+from tests.fakes.tiny_generators import EMBED_WIDTH, TEXT_WIDTH, TOKENS
 
 EVERYTHING = Path(__file__).parent / "everything.yaml"
 """A system that reads text, pictures, films and sounds."""
@@ -60,6 +61,18 @@ PROJECTORS: dict[str, dict[str, Any]] = {
 STAGES: dict[str, list[dict[str, int]]] = {
     "video": [{"space_to_depth": 2}, {"add_time_positions": 64}, {"mean_pool": 4}, {"concat_items": 1}],
     "audio": [{"concat_adjacent": 5}],
+}
+SIGNAL_WIDTHS = {"input_width": BACKBONE_WIDTH, "output_width": TEXT_WIDTH}
+OUTPUT_PROJECTORS: dict[str, dict[str, Any]] = {
+    "transformer": {
+        **SIGNAL_WIDTHS, "hidden_width": 32, "n_queries": TOKENS, "layers": 2, "heads": 4, "ff_width": 64,
+    },
+    "mlp_transformer": {**SIGNAL_WIDTHS, "n_queries": TOKENS, "layers": 2, "heads": 4, "ff_width": 48},
+    "mlp": {**SIGNAL_WIDTHS, "output_width": EMBED_WIDTH, "hidden_width": 32},
+}  # fmt: skip
+# What the output projector of a modality has beside what its type has.
+OUTPUTS: dict[str, dict[str, Any]] = {
+    "audio": {"n_queries": 1, "vector": True, "normalize": True, "output_width": EMBED_WIDTH},
 }
 # Parts in their order, whatever the bundled weights' own template does.
 CHAT_TEMPLATE = (
@@ -131,6 +144,21 @@ def projector(store: ArtifactStore, type_name: str, seed: int = 0, modality: str
     return store.put(kind="input_projector", type=type_name, config=config, tensors=randomized(module, seed))
 
 
+def output_projector(store: ArtifactStore, type_name: str, seed: int = 0, modality: str = "image") -> str:
+    """An output projector of a modality's signals."""
+    from services.output_projectors.models import build_projector
+
+    config = {**OUTPUT_PROJECTORS[type_name], "signals": {modality: SIGNALS[modality]}}
+    if type_name == "transformer":
+        config |= OUTPUTS.get(modality, {})
+    with seeded(seed):
+        module = build_projector(type_name, config)
+    tensors = randomized(module, seed)
+    if "negative" in tensors:
+        tensors["negative"] = torch.randn(tensors["negative"].shape, generator=torch.Generator().manual_seed(seed))
+    return store.put(kind="output_projector", type=type_name, config=config, tensors=tensors)
+
+
 def decoder_config(decoder: Mapping[str, Any] = LLAMA) -> dict[str, Any]:
     """Config of a backbone artifact around a decoder of transformers."""
     return {
@@ -175,6 +203,8 @@ def fill(store: ArtifactStore, spec: SystemSpec, seed: int = 0) -> dict[str, str
     for node in spec.nodes.values():
         if node.kind == "input_projector":
             versions[node.slot] = projector(store, node.type, modality=spec.nodes[node.inputs[0]].modality)
+        elif node.kind == "output_projector":
+            versions[node.slot] = output_projector(store, node.type, modality=node.signal)
         else:
             versions[node.slot] = make(store, node.kind, node.type)
         if node.adapter_slot:
@@ -188,4 +218,6 @@ def make(store: ArtifactStore, kind: str, type_name: str, seed: int = 0) -> str:
         return whisper(store, seed) if type_name == "whisper" else clip_vision(store, seed)
     if kind == "input_projector":
         return projector(store, type_name, seed)
+    if kind == "output_projector":
+        return output_projector(store, type_name, seed)
     return decoder(store, seed)

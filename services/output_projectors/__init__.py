@@ -1,0 +1,1 @@
+"""Output projectors: from the states of signal tokens to what a generator is conditioned by."""
