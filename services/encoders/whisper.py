@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+_POSITIONS = "encoder.positional_embedding"
+
+
 class WhisperEncoder(nn.Module):
     """The audio tower with its front end: what an `encoder` artifact of type `whisper` holds.
 
@@ -53,6 +56,15 @@ class WhisperEncoder(nn.Module):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Builds the tower of an artifact's config, with random weights."""
         return cls(config["dims"], config.get("trim_to", 0))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401 - torch's own
+        """Loads weights; positions are sines, and need not be among them."""
+        positions = {_POSITIONS: self.encoder.positional_embedding}
+        return super().load_state_dict({**positions, **state_dict}, strict=strict, assign=assign)
+
+    def tensors_to_store(self) -> dict[str, Tensor]:
+        """All weights but the positions."""
+        return {name: tensor for name, tensor in self.state_dict().items() if name != _POSITIONS}
 
     def windows_of(self, samples_T: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Cuts a sound into windows, the last one shorter; a sound without samples is one empty window."""

@@ -12,7 +12,9 @@ from graph.errors import SpecError
 from graph.problems import Problem
 from graph.spec import raise_problems
 
-Stage = Literal["vision", "hearing", "language", "align", "instruct"]
+Stage = Literal[
+    "vision", "hearing", "language", "align", "instruct", "picture_autoencoder", "sound_autoencoder", "diffusion"
+]
 
 
 class _Strict(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -13,18 +13,32 @@ from services.backbone.model import build_decoder
 from services.encoders.clip_vision import ClipVision
 from services.encoders.whisper import WhisperEncoder
 from services.modules.lora import adapter_tensors
+from services.trainers.autoencoding import PictureAutoencoderStage
+from services.trainers.diffusing import DiffusionStage
+from services.trainers.generators import autoencoder_results, generator_results, make_diffusion_stage
 from services.trainers.grounding import GroundingParts, GroundingStage, ProjectorParts
 from services.trainers.hearing import HearingStage
 from services.trainers.language import Earlier, LanguageStage
 from services.trainers.loop import Loop, Progress
 from services.trainers.recipe import Recipe, read_recipe
 from services.trainers.results import Trained, Weights, float_tensors
+from services.trainers.spectrograms import SoundAutoencoderStage
 from services.trainers.vision import VisionStage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from services.artifacts import Artifact
+
+Stage: TypeAlias = (
+    VisionStage
+    | HearingStage
+    | LanguageStage
+    | GroundingStage
+    | PictureAutoencoderStage
+    | SoundAutoencoderStage
+    | DiffusionStage
+)
 
 logger = logging.getLogger(__name__)
 WEIGHTS_FOLDER = Path("weights")
@@ -96,18 +110,28 @@ def make_stage(recipe: Recipe, weights: Weights, device: torch.device, folder: P
                 artifact = weights.find(recipe.reads["backbone"])
                 earlier = Earlier(artifact.read_file("tokenizer.json"), float_tensors(artifact))
             return LanguageStage(recipe, device, folder, earlier)
+        case "picture_autoencoder":
+            return PictureAutoencoderStage(recipe, device)
+        case "sound_autoencoder":
+            return SoundAutoencoderStage(recipe, device)
+        case "diffusion":
+            return make_diffusion_stage(recipe, weights, device)
         case _:
             return _grounding_stage(recipe, weights, device)
 
 
-def results_of(recipe: Recipe, stage: VisionStage | HearingStage | LanguageStage | GroundingStage) -> list[Trained]:
+def results_of(recipe: Recipe, stage: Stage, weights: Weights) -> list[Trained]:
     """What a finished stage has to store."""
     writes = recipe.writes
+    if isinstance(stage, PictureAutoencoderStage | SoundAutoencoderStage):
+        return autoencoder_results(recipe, stage)
+    if isinstance(stage, DiffusionStage):
+        return generator_results(recipe, stage, weights.find(recipe.reads["autoencoder"]))
     if isinstance(stage, VisionStage):
         tensors = stage.trained.encoder.state_dict()
         return [Trained(slot, "encoder", "clip_vision", recipe.model, tensors, {}) for slot in writes.values()]
     if isinstance(stage, HearingStage):
-        tensors = stage.trained.encoder.state_dict()
+        tensors = stage.trained.encoder.tensors_to_store()
         return [Trained(writes["encoder"], "encoder", "whisper", recipe.model, tensors, {})]
     if isinstance(stage, LanguageStage):
         tensors = stage.trained.state_dict()
@@ -129,9 +153,11 @@ def results_of(recipe: Recipe, stage: VisionStage | HearingStage | LanguageStage
     ]
     for modality, encoder in stage.inputs.encoders.items():
         if slot := writes.get(f"{modality}_encoder"):
-            kind = "whisper" if isinstance(encoder, WhisperEncoder) else "clip_vision"
+            is_whisper = isinstance(encoder, WhisperEncoder)
+            tensors = encoder.tensors_to_store() if isinstance(encoder, WhisperEncoder) else encoder.state_dict()
             config = stage.parts.encoder_configs[modality]
-            results.append(Trained(slot, "encoder", kind, config, encoder.state_dict(), {}))
+            kind = "whisper" if is_whisper else "clip_vision"
+            results.append(Trained(slot, "encoder", kind, config, tensors, {}))
     if stage.adapter is not None:
         lora = {**recipe.model["lora"], "base_architecture": type(stage.decoder).__name__}
         tensors = adapter_tensors(stage.decoder, stage.adapter)
@@ -171,7 +197,7 @@ def run_recipe(
         "scores": progress.scores,
     }
     written: dict[str, str] = {}
-    for trained in results_of(recipe, stage):
+    for trained in results_of(recipe, stage, weights):
         version = weights.write(trained, annotations)
         system, colon, slot = trained.slot.rpartition(":")
         for name in (system,) if colon else recipe.systems:

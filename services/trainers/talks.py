@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -29,19 +30,30 @@ from services.trainers.conversations import (
 from services.trainers.media import Shown, Speech
 
 _TURN_TOKENS: Final = 14
-_SALAD: Final = 0.35  # what was said has to be written down, not what is usually said
+_SALAD: Final = 0.7  # what was said has to be written down, not what is usually said
 _SLIPS: Final = 0.5
 _N_SENTENCES: Final = 40_000
 
 
 @cache
-def spoken_words() -> tuple[str, ...]:
-    """Every word of the sentences that are spoken in the playroom."""
+def _counted_words() -> tuple[tuple[str, ...], tuple[float, ...]]:
     rng = np.random.default_rng(0)
-    found: set[str] = set()
+    found: Counter[str] = Counter()
     for index in range(_N_SENTENCES):
         found.update(transcript_of(sentence_from(rng, kept_out=index % 2 == 1)).split())
-    return tuple(sorted(found))
+    shares = np.sqrt(np.array([found[word] for word in sorted(found)]))
+    return tuple(sorted(found)), tuple((shares / shares.sum()).tolist())
+
+
+def spoken_words() -> tuple[str, ...]:
+    """Every word of the sentences that are spoken in the playroom."""
+    return _counted_words()[0]
+
+
+def _any_words(rng: np.random.Generator, count: int) -> list[str]:
+    """Words in any order, common ones oftener: those are what sentences are mistaken for others by."""
+    words, shares = _counted_words()
+    return [words[int(i)] for i in rng.choice(len(words), size=count, p=shares)]
 
 
 def sentence_to_hear(rng: np.random.Generator, salad: float = _SALAD) -> str:
@@ -53,17 +65,15 @@ def sentence_to_hear(rng: np.random.Generator, salad: float = _SALAD) -> str:
         return sentence_from(rng)
     if rng.random() < _SLIPS:
         return _with_slips(sentence_from(rng), rng)
-    words = spoken_words()
-    return " ".join(words[int(i)] for i in rng.integers(len(words), size=int(rng.integers(1, MAX_WORDS + 1))))
+    return " ".join(_any_words(rng, int(rng.integers(1, MAX_WORDS + 1))))
 
 
 def _with_slips(sentence: str, rng: np.random.Generator) -> str:
     """A sentence in which one or two words are missing, others, or one too many."""
     said = transcript_of(sentence).split()
-    words = spoken_words()
     for _ in range(int(rng.integers(1, 3))):
         at, kind = int(rng.integers(len(said))), int(rng.integers(3))
-        new = [] if kind == 0 and len(said) > 1 else [words[int(rng.integers(len(words)))]]
+        new = [] if kind == 0 and len(said) > 1 else _any_words(rng, 1)
         kept = [said[at]] if kind == 1 and len(said) < MAX_WORDS else []
         said[at : at + 1] = kept + new
     return " ".join(said)

@@ -15,8 +15,8 @@ RECIPES = sorted((Path(__file__).parents[3] / "weights" / "recipes").glob("*.yam
 def test_recipes_that_come_along_can_be_read(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.name == path.stem
-    assert recipe.systems
     assert recipe.writes
+    assert recipe.systems or all(":" in slot for slot in recipe.writes.values())
 
 
 def test_unknown_keys_are_refused_with_the_file_named(tmp_path: Path) -> None:

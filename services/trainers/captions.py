@@ -1,0 +1,120 @@
+"""What a generator is conditioned on: the text encoder of captions, one for each medium.
+
+Captions have few words in a fixed order, so the encoder is a table: words that belong together are summed into one
+token, at the token that they are about. It learns together with the generator and never serves: projectors learn
+to hit what it gives, from captions alone.
+"""
+
+# B captions, K tokens, W words of a token, D conditioning width
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from services.playroom.sayings import MOTIONS
+from services.playroom.words import BACKGROUNDS, COLORS, MAX_OBJECTS, NUMBERS, PLACES, SHAPES, SIZES
+
+NOTHING: Final = "nothing"
+UNSAID: Final = "unsaid"
+_CELLS: Final = len(PLACES)
+_PADDING: Final = 0
+_THING: Final = (SIZES, COLORS, SHAPES)
+_FILM: Final = (SIZES, COLORS, SHAPES, MOTIONS, BACKGROUNDS)
+_SOUND: Final = (
+    NUMBERS[1:],
+    ("low", "middle", "high", "rising", "falling"),
+    ("beep", "buzz", "chime", "hiss", "sweep"),
+)
+_PLURALS: Final = {"beeps": "beep", "buzzes": "buzz", "chimes": "chime", "hisses": "hiss"}
+_PLACE: Final = re.compile(rf"\b(?:at|in|on) the ({'|'.join(sorted(PLACES, key=len, reverse=True))})\b")
+_BACKGROUND: Final = re.compile(rf",? ?\bon an? ({'|'.join(BACKGROUNDS)}) background\b")
+_BETWEEN: Final = re.compile(r",| and ")
+N_TOKENS: Final = {"image": _CELLS + 1 + MAX_OBJECTS, "video": len(_FILM), "audio": 1}
+WORDS: Final = tuple(
+    dict.fromkeys((NOTHING, UNSAID, *(w for group in (*_THING, MOTIONS, BACKGROUNDS, *_SOUND) for w in group)))
+)
+_INDEX: Final = {word: index + 1 for index, word in enumerate(WORDS)}
+_MAX_WORDS: Final = 3
+
+
+def _found(groups: Sequence[Sequence[str]], text: str) -> list[str]:
+    """The word of each group that a text says, `UNSAID` where it says none."""
+    padded = f" {text} "
+    return [next((word for word in group if f" {word} " in padded), UNSAID) for group in groups]
+
+
+def _picture_tokens(caption: str) -> list[list[str]]:
+    """Nine cells, the background, and the objects whose place is not named."""
+    background = _BACKGROUND.search(caption)
+    cells = [[NOTHING] for _ in range(_CELLS)]
+    free: list[list[str]] = []
+    for phrase in _BETWEEN.split(_BACKGROUND.sub("", caption)):
+        if not phrase.strip():
+            continue
+        place = _PLACE.search(phrase)
+        said = _found(_THING, _PLACE.sub("", phrase))
+        if place:
+            cells[PLACES.index(place[1])] = said
+        else:
+            free.append(said)
+    if not free and all(cell == [NOTHING] for cell in cells):
+        return [[UNSAID]] * N_TOKENS["image"]
+    free = [*free, *([NOTHING] for _ in range(MAX_OBJECTS))][:MAX_OBJECTS]
+    return [*cells, [background[1] if background else UNSAID], *free]
+
+
+def _sound_tokens(caption: str) -> list[list[str]]:
+    words = " ".join(_PLURALS.get(word, word) for word in caption.split())
+    return [_found(_SOUND, words)]
+
+
+def tokens_of(modality: str, caption: str) -> list[list[str]]:
+    """The words of each token that a caption becomes; what it leaves open is unsaid, and empty is all of it.
+
+    Args:
+        modality: `image`, `video` or `audio`.
+        caption: A caption of the playroom, any part of which may be missing.
+    """
+    caption = caption.strip().lower()
+    match modality:
+        case "image":
+            return _picture_tokens(caption)
+        case "video":
+            return [[word] for word in _found(_FILM, caption)]
+        case _:
+            return _sound_tokens(caption)
+
+
+def word_ids(modality: str, captions: Sequence[str]) -> Tensor:
+    """Ids of the words of captions (BKW), padded."""
+    ids = torch.full((len(captions), N_TOKENS[modality], _MAX_WORDS), _PADDING)
+    for row, caption in enumerate(captions):
+        for token, words in enumerate(tokens_of(modality, caption)):
+            ids[row, token, : len(words)] = torch.tensor([_INDEX[word] for word in words])
+    return ids
+
+
+class CaptionEncoder(nn.Module):
+    """Captions of one medium → conditioning (BKD)."""
+
+    def __init__(self, modality: str, width: int) -> None:
+        super().__init__()
+        self.modality = modality
+        self.words = nn.Embedding(len(WORDS) + 1, width, padding_idx=_PADDING)
+        self.tokens = nn.Parameter(torch.randn(N_TOKENS[modality], width) * 0.7)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+
+    def forward(self, ids_BKW: Tensor) -> Tensor:
+        """Encodes ids of words; every token has a variance of one."""
+        normed: Tensor = self.norm(self.words(ids_BKW).sum(2) + self.tokens)
+        return normed
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Encodes captions (BKD)."""
+        encoded: Tensor = self(word_ids(self.modality, captions).to(self.tokens.device))
+        return encoded
