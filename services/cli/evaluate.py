@@ -102,7 +102,8 @@ def _run(
         title = f"{result['suite']}: {system.name}"
         click.echo(table(title, report.COLUMNS, report.rows_table(result["rows"])))
         if "comparison" in result:
-            rows = report.comparison_table(result["comparison"]["rows"])
+            compared = result["comparison"]
+            rows = report.comparison_table(compared["rows"] | ({"ALL": compared["all"]} if compared["all"] else {}))
             click.echo(table(f"\nagainst {result['comparison']['with']}", report.COMPARISON_COLUMNS, rows))
             if missing := report.left_out(result["comparison"]):
                 click.echo(missing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,6 +22,8 @@ class Answered:
         took_s: Time until the answer was complete.
         words: Words that were expected, where words are counted.
         words_wrong: How many of them are wrong, missing or too many.
+        decided: Whether just those media were made that were asked for; None where none may be asked for.
+        media: Files of what was made, beside this one, in the order in which they came.
     """
 
     id: str
@@ -38,6 +40,8 @@ class Answered:
     took_s: float = 0.0
     words: int = 0
     words_wrong: int = 0
+    decided: bool | None = None
+    media: list[str] = field(default_factory=list)
 
 
 class AnswerFile:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from anyplex import Medium
+from anyplex import AnyplexError, Medium
 from services.evaluation.answers import Answered
 from services.evaluation.suite import EvaluationCase
 from services.evaluation.thumbnails import SIDE_PX, thumbnail
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 _LABEL_PX, _BAR_PX, _ROW_PX, _NUMBER_PX = 240, 420, 30, 230
 _TILE_PX, _LINE_PX, _TEXT_PX, _COLUMNS, _LINE_LETTERS = 396, 13, 12 * 13, 3, 62
 _SHOWN_WRONG, _SHOWN_RIGHT = 9, 3
+_CONTACTS = 6
+_ARROW_PX = 22
+_SOUND_ENDINGS = (".wav", ".mp3", ".flac", ".ogg")
+_FILM_ENDINGS = (".mp4", ".webm", ".gif")
 _SHEET_COLORS = 128
 _INK = {True: "#228833", False: "#cc3311"}
 
@@ -66,12 +71,26 @@ def _counts(row: Mapping[str, Any]) -> str:
     return f"{row['right']} of {row['count']}"
 
 
-def sheet(cases: Sequence[EvaluationCase], answers: Mapping[str, Answered]) -> bytes | None:
-    """Return a PNG of some cases, wrong ones first: what went in, what was expected, what came; None without any."""
+def sheet(cases: Sequence[EvaluationCase], answers: Mapping[str, Answered], folder: Path) -> bytes | None:
+    """Return a PNG of some cases, wrong ones first: what went in, what was expected, what came; None without any.
+
+    Args:
+        cases: Of one row.
+        answers: By id.
+        folder: Where what was made lies.
+    """
+    wrong = [case for case in cases if not answers[case.id].right][:_SHOWN_WRONG]
+    return _drawn(wrong + [case for case in cases if answers[case.id].right][:_SHOWN_RIGHT], answers, folder)
+
+
+def contact_sheet(cases: Sequence[EvaluationCase], answers: Mapping[str, Answered], folder: Path) -> bytes | None:
+    """Return a PNG of the first cases, right or wrong: what went in and what came out; None without any."""
+    return _drawn(cases[:_CONTACTS], answers, folder)
+
+
+def _drawn(shown: Sequence[EvaluationCase], answers: Mapping[str, Answered], folder: Path) -> bytes | None:
     from PIL import Image, ImageDraw
 
-    wrong = [case for case in cases if not answers[case.id].right][:_SHOWN_WRONG]
-    shown = wrong + [case for case in cases if answers[case.id].right][:_SHOWN_RIGHT]
     if not shown:
         return None
     cell_px = (_TILE_PX, SIDE_PX + _TEXT_PX)
@@ -80,8 +99,8 @@ def sheet(cases: Sequence[EvaluationCase], answers: Mapping[str, Answered]) -> b
     draw = ImageDraw.Draw(canvas)
     for index, case in enumerate(shown):
         left, top = index % _COLUMNS * cell_px[0], index // _COLUMNS * cell_px[1]
-        canvas.paste(_media_strip(case), (left + 4, top))
         answer = answers[case.id]
+        canvas.paste(_media_strip(case, [folder / name for name in answer.media]), (left + 4, top))
         draw.text(
             (left + 4, top + SIDE_PX + 2), f"{'right' if answer.right else 'WRONG'}  {case.id}", fill=_INK[answer.right]
         )
@@ -92,11 +111,13 @@ def sheet(cases: Sequence[EvaluationCase], answers: Mapping[str, Answered]) -> b
     return buffer.getvalue()
 
 
-def _media_strip(case: EvaluationCase) -> Picture:
-    """Return the media of a case side by side, in the order in which they are handed in."""
+def _media_strip(case: EvaluationCase, made: Sequence[Path]) -> Picture:
+    """Return the media of a case side by side, in the order in which they are handed in; then what was made."""
     from PIL import Image
 
     pictures = [thumbnail(part) for _, parts in case.turns for part in parts if isinstance(part, Medium)]
+    if made:
+        pictures += [_arrow(), *(_thumbnail_of_file(path) for path in made)]
     strip = Image.new("RGB", (max(1, sum(picture.width + 4 for picture in pictures)), SIDE_PX), "white")
     left = 0
     for picture in pictures:
@@ -107,6 +128,33 @@ def _media_strip(case: EvaluationCase) -> Picture:
     return strip
 
 
+def _arrow() -> Picture:
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", (_ARROW_PX, SIDE_PX), "white")
+    draw, middle = ImageDraw.Draw(picture), SIDE_PX // 2
+    draw.line((2, middle, _ARROW_PX - 8, middle), fill="black", width=3)
+    draw.polygon([(_ARROW_PX - 10, middle - 6), (_ARROW_PX - 10, middle + 6), (_ARROW_PX - 2, middle)], fill="black")
+    return picture
+
+
+def _thumbnail_of_file(path: Path) -> Picture:
+    """Return a picture of what was made; a gray one where it cannot be read."""
+    from PIL import Image
+
+    try:
+        return thumbnail(Medium(path, modality=modality_of(path)))
+    except (AnyplexError, OSError, ValueError, SyntaxError):
+        return Image.new("RGB", (SIDE_PX, SIDE_PX), "gray")
+
+
+def modality_of(path: Path) -> str:
+    """Return the modality of a file of what was made, as its ending tells; GIFs are films here."""
+    if path.suffix in _SOUND_ENDINGS:
+        return "audio"
+    return "video" if path.suffix in _FILM_ENDINGS else "image"
+
+
 def _lines(case: EvaluationCase, answer: Answered) -> list[str]:
     """Return the words of a case: its turns, what was expected and what came."""
     texts = []
@@ -114,5 +162,7 @@ def _lines(case: EvaluationCase, answer: Answered) -> list[str]:
         words = " ".join(part for part in parts if isinstance(part, str))
         texts.append(f"{'<' if role == 'assistant' else '>'} {words}")
     texts += [f"> {case.prompt}", f"expected: {case.expected}", f"came: {answer.answer or answer.error}"]
+    if answer.media and not answer.right:
+        texts.append(f"wrong: {answer.reason}")
     # the font that comes with Pillow has no other letters
     return [line for text in texts for line in wrap(text.encode("ascii", "replace").decode(), _LINE_LETTERS)[:3]]

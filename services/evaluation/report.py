@@ -11,6 +11,7 @@ COLUMNS = ("row", "right", "of", "share", "95 %", "kept-out wordings", "asked", 
 COMPARISON_COLUMNS = (
     "row", "cases", "both right", "gained", "lost", "both wrong", "difference", "95 %", "p (McNemar)",
 )  # fmt: skip
+_WAYS = ("text", "image", "audio", "video")
 _SPLITS = ("test", "compositional")
 _ON_AVERAGE = "kept-out wordings, rows of test on average (reported; what is asked is asked of each row)"
 
@@ -78,13 +79,38 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     for name, programs in result.get("skipped", {}).items():
         lines += ["", f"**{name} was left out: not installed here: {programs}.**"]
-    lines += ["", *overview(result), "", *_verdict(result), "", "![scores](scores.svg)"]
+    lines += ["", *directions(result), *overview(result), "", *_verdict(result), "", "![scores](scores.svg)"]
     lines += ["", "## Rows", "", *_markdown_table(COLUMNS, rows_table(rows)), "", "By what is asked about:", ""]
     lines += _markdown_table(("row", "about", "right", "of", "share", "95 %"), _group_rows(rows))
     lines += _comparison(result.get("comparison"))
     for name, row in result.get("cases", {}).items():
         lines += _row_cases(name, rows[name], row)
     return "\n".join(lines) + "\n"
+
+
+def directions(result: Mapping[str, Any]) -> list[str]:
+    """Return the table of directions, what goes in by what comes out; nothing where rows have no cells."""
+    cells: dict[tuple[str, str], str] = {}
+    for row in result["rows"].values():
+        if row.get("cell"):
+            given, made = row["cell"]
+            cells[given, made] = _cell(row, judged=not result.get("limit"))
+    if not cells:
+        return []
+    lines = [(f"**{given}**", *(cells.get((given, made), "–") for made in _WAYS)) for given in _WAYS]
+    table = _markdown_table(("in ↓ out →", *_WAYS), lines)
+    return [*table, "", *_decided(result.get("decided"))]
+
+
+def _decided(decided: Mapping[str, Any] | None) -> list[str]:
+    if not decided:
+        return []
+    worst = min(decided["rows"].items(), key=lambda item: item[1]["share"])
+    return [
+        f"Makes just the media that were asked for, none where none were: {percent(decided['share'])} "
+        f"({interval(decided)}) of {decided['count']}; least in {worst[0]}: {percent(worst[1]['share'])}.",
+        "",
+    ]
 
 
 def overview(result: Mapping[str, Any]) -> list[str]:
@@ -95,8 +121,8 @@ def overview(result: Mapping[str, Any]) -> list[str]:
     if against:
         columns.append(f"points lower than {result['baseline']['suite']}")
     lines = []
-    for title in dict.fromkeys(row["title"] or name for name, row in rows.items()):
-        mine = {row["split"]: (name, row) for name, row in rows.items() if (row["title"] or name) == title}
+    for title in dict.fromkeys(_title(name, row) for name, row in rows.items()):
+        mine = {row["split"]: (name, row) for name, row in rows.items() if _title(name, row) == title}
         cells = [_cell(mine[split][1], judged=not result.get("limit")) if split in mine else "–" for split in splits]
         cells.append("; ".join(_lower(row["wordings"]["lower"]) for _, row in mine.values()))
         if against:
@@ -107,6 +133,10 @@ def overview(result: Mapping[str, Any]) -> list[str]:
         cells = [f"{_lower(result['kept_out_lower'])} points lower" if split == "test" else "–" for split in splits]
         lines.append((_ON_AVERAGE, *cells, *empty))
     return _markdown_table(columns, lines)
+
+
+def _title(name: str, row: Mapping[str, Any]) -> str:
+    return str(row["title"] or name)
 
 
 def _cell(row: Mapping[str, Any], *, judged: bool) -> str:
@@ -162,6 +192,9 @@ def _comparison(comparison: Mapping[str, Any] | None) -> list[str]:
         return []
     lines = ["", f"## Against {comparison['with']}", ""]
     lines += _markdown_table(COMPARISON_COLUMNS, comparison_table(comparison["rows"]))
+    if whole := comparison.get("all"):
+        ((_, *cells),) = comparison_table({"all": whole})
+        lines.append("| " + " | ".join(_escaped(cell) for cell in ("**all**", *cells)) + " |")
     if missing := left_out(comparison):
         lines += ["", missing]
     for name, row in comparison["rows"].items():
@@ -175,6 +208,8 @@ def _comparison(comparison: Mapping[str, Any] | None) -> list[str]:
 def _row_cases(name: str, row: Mapping[str, Any], cases: Mapping[str, Any]) -> list[str]:
     wrong = row["count"] - row["right"]
     lines = ["", f"## {name}: {wrong} of {row['count']} wrong", ""]
+    if cases.get("contact"):
+        lines += [f"![{name}: the first cases, what went in and what came out]({cases['contact']})", ""]
     if cases["sheet"]:
         lines += [f"![{name}: failures first, then some that are right]({cases['sheet']})", ""]
     if cases["wrong"]:

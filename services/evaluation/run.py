@@ -97,11 +97,13 @@ class Evaluation:
         result = self._result(answers, versions, time.monotonic() - started)
         kept_out = scores.kept_out_lower(result["rows"])
         result |= {"skipped": skipped, "cases": asking.shown, "kept_out_lower": kept_out}
-        result |= self._judged(versions, result["rows"])
+        result["decided"] = scores.decisions(answers)
+        result |= self._judged(versions, result["rows"], result["decided"])
         if other is not None and compared is not None:
             rows = scores.compare(answers, compared)
             left_out = [name for name in result["rows"] if name not in rows]
-            result["comparison"] = {"with": other.name, "rows": rows, "left_out": left_out}
+            whole = scores.compare_all(answers, compared)
+            result["comparison"] = {"with": other.name, "rows": rows, "all": whole, "left_out": left_out}
         (folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / REPORT).write_text(report.markdown(result), encoding="utf-8")
         title = f"{result['suite']}: {result['system']}"
@@ -139,18 +141,20 @@ class Evaluation:
         first = f"-first-{self.options.limit}" if self.options.limit else ""
         return self._folder / f"{suite}-{self.settings.system}-{_digest(versions)}{first}"
 
-    def _judged(self, versions: Mapping[str, str], rows: Mapping[str, Any]) -> dict[str, Any]:
+    def _judged(
+        self, versions: Mapping[str, str], rows: Mapping[str, Any], decided: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         """Return what comes of holding the rows against the baseline and against what the suite asks."""
         if self.options.limit:
             return {"checks": []}
         if self.suite.baseline is None:
-            return {"checks": scores.check(self.suite, rows)}
+            return {"checks": scores.check(self.suite, rows, decided=decided)}
         name = self.suite.baseline.suite
         there, lacks = self._baseline_rows(name, versions)
         against = scores.held_against(self.suite, rows, there)
         return {
             "baseline": {"suite": name, "rows": against, "lacks": lacks},
-            "checks": scores.check(self.suite, rows, against, lacks),
+            "checks": scores.check(self.suite, rows, against, lacks, decided),
         }
 
     def _baseline_rows(self, name: str, versions: Mapping[str, str]) -> tuple[dict[str, Any], str]:
@@ -242,14 +246,26 @@ class _Asking:
 def _show(folder: Path, name: str, cases: list[EvaluationCase], answers: Mapping[str, Answered]) -> dict[str, Any]:
     """Draw the sheet of a row, and list what was wrong."""
     path = folder / f"{name.replace('/', '-')}.png"
-    drawn = pictures.sheet(cases, answers)
+    drawn = pictures.sheet(cases, answers, folder)
     if drawn is not None:
         path.write_bytes(drawn)
+    contact = folder / f"{name.replace('/', '-')}-contact.png"
+    shown = pictures.contact_sheet(cases, answers, folder) if cases and cases[0].judge_media else None
+    if shown is not None:
+        contact.write_bytes(shown)
     wrong = [answers[case.id] for case in cases if not answers[case.id].right][:_LISTED_WRONG]
     return {
         "sheet": path.name if drawn is not None else "",
-        "wrong": [[item.id, item.prompt, item.expected, item.answer or item.error] for item in wrong],
+        "contact": contact.name if shown is not None else "",
+        "wrong": [[item.id, item.prompt, item.expected, _came(item)] for item in wrong],
     }
+
+
+def _came(item: Answered) -> str:
+    """Return what came, and for media what is wrong with it."""
+    if item.decided is None or not item.reason:
+        return item.answer or item.error
+    return f"{item.answer} ({item.error or item.reason})"
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -6,11 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from anyplex import AnyplexError, AsyncClient, Cancelled, PermissionDenied, Unauthenticated, Unavailable
+from anyplex import AnyplexError, AsyncClient, Cancelled, PermissionDenied, Reply, Unauthenticated, Unavailable
 from services.evaluation.answers import Answered, AnswerFile
 from services.evaluation.suite import EvaluationCase, SamplingSpec
 
+MEDIA = "media"
+"""Folder of what was made, beside the answers."""
 # These say that no case will fare better: the run stops, and can go on later.
 _HOPELESS = (Unavailable, Unauthenticated, PermissionDenied, Cancelled)
 
@@ -63,11 +66,12 @@ async def ask_all(
     }
     file.rewrite(list(kept.values()))
     answers = {id_: answer for id_, answer in kept.items() if id_ in wanted}
+    folder = file.path.parent / MEDIA
     waiting = iter([case for case in cases if case.id not in answers])
 
     async def work() -> None:
         for case in waiting:
-            answer = await _ask(client, case, sampling, settings)
+            answer = await _ask(client, case, sampling, settings, folder)
             file.append(answer)
             answers[case.id] = answer
             report(len(answers), sum(item.right for item in answers.values()), len(cases))
@@ -78,11 +82,12 @@ async def ask_all(
     return {case.id: answers[case.id] for case in cases}
 
 
-async def _ask(client: AsyncClient, case: EvaluationCase, sampling: SamplingSpec, settings: RunSettings) -> Answered:
+async def _ask(
+    client: AsyncClient, case: EvaluationCase, sampling: SamplingSpec, settings: RunSettings, folder: Path
+) -> Answered:
     started = time.monotonic()
-    answer, error, right, reason = "", "", False, ""
-    words = len(case.expected.split()) if case.words_wrong is not None else 0
-    words_wrong = words
+    answer, error = "", ""
+    judged = _Judged(case)
     try:
         reply = await client.generate(
             case.parts,
@@ -95,12 +100,14 @@ async def _ask(client: AsyncClient, case: EvaluationCase, sampling: SamplingSpec
             priority=-1,  # people who wait for an answer go first
         )
         answer = reply.text
-        verdict = case.judge(answer)
-        right, reason = verdict.right, verdict.reason
-        words_wrong = case.words_wrong(answer) if case.words_wrong is not None else 0
+        took_s = time.monotonic() - started
+        # judges of media take a while: meanwhile the others must be able to go on asking
+        await asyncio.to_thread(judged.take, reply, folder)
+        error = "; ".join(f"no {failure.modality or 'medium'}: {failure.error}" for failure in reply.failures)
     except _HOPELESS:
         raise
     except AnyplexError as failure:
+        took_s = time.monotonic() - started
         error = f"{failure.code}: {failure}"
     return Answered(
         id=case.id,
@@ -111,10 +118,41 @@ async def _ask(client: AsyncClient, case: EvaluationCase, sampling: SamplingSpec
         prompt=case.prompt,
         expected=case.expected,
         answer=answer,
-        right=right,
-        reason=reason,
+        right=judged.right and not error,
+        reason=judged.reason,
         error=error,
-        took_s=round(time.monotonic() - started, 4),
-        words=words,
-        words_wrong=words_wrong,
+        took_s=round(took_s, 4),
+        words=judged.words,
+        words_wrong=judged.words_wrong,
+        decided=judged.decided,
+        media=judged.files,
     )
+
+
+class _Judged:
+    """What is found out about the answer to a case; before there is one, it is wrong."""
+
+    def __init__(self, case: EvaluationCase) -> None:
+        self.right, self.reason = False, ""
+        self.words = len(case.expected.split()) if case.words_wrong is not None else 0
+        self.words_wrong = self.words
+        self.decided = None if case.judge_media is None else False
+        self.files: list[str] = []
+        self._case = case
+
+    def take(self, reply: Reply, folder: Path) -> None:
+        """Judge an answer, and keep what was made with it."""
+        case = self._case
+        if case.judge_media is None:
+            verdict = case.judge(reply.text)
+            self.right, self.reason = verdict.right and not reply.media, verdict.reason
+            if reply.media:
+                self.reason = f"made {', '.join(medium.modality for medium in reply.media)}, and words alone were asked"
+        else:
+            judged = case.judge_media(reply.text, reply.media)
+            self.right, self.reason, self.decided = judged.right, judged.reason, judged.decided
+        self.words_wrong = case.words_wrong(reply.text) if case.words_wrong is not None else 0
+        for index, medium in enumerate(reply.media):
+            folder.mkdir(exist_ok=True)
+            name = f"{case.row.replace('/', '-')}-{case.number}-{index}{medium.suffix}"
+            self.files.append(str(medium.save(folder / name).relative_to(folder.parent)))

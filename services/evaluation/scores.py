@@ -17,6 +17,7 @@ from services.evaluation.statistics import (
 from services.evaluation.suite import Measure, RowSpec, SuiteSpec
 from services.playroom.shares import wilson_95
 
+DECIDES = "decides whether, and which, media to make"
 _NAMED = 20
 
 
@@ -62,6 +63,7 @@ def _summarize_row(spec: RowSpec, mine: list[Answered]) -> dict[str, Any]:
         "at_least": spec.at_least,
         "at_most": spec.at_most,
         "aim": spec.aim,
+        "cell": list(spec.cell) if spec.cell is not None else None,
         "wordings": {
             "trained": trained,
             "kept_out": kept_out,
@@ -71,6 +73,29 @@ def _summarize_row(spec: RowSpec, mine: list[Answered]) -> dict[str, Any]:
             group: score((answer for answer in mine if answer.group == group), spec.measure)
             for group in sorted({answer.group for answer in mine})
         },
+    }
+
+
+def decisions(answers: Mapping[str, Answered]) -> dict[str, Any] | None:
+    """Return how many answers make just the media that were asked for: in all and by row; None where none may be."""
+    mine = [answer for answer in answers.values() if answer.decided is not None]
+    if not mine:
+        return None
+    names = dict.fromkeys(answer.row for answer in mine)
+    return {
+        **_decided(mine),
+        "rows": {name: _decided([answer for answer in mine if answer.row == name]) for name in names},
+    }
+
+
+def _decided(answers: list[Answered]) -> dict[str, Any]:
+    right = sum(bool(answer.decided) for answer in answers)
+    low, high = wilson_95(right, len(answers))
+    return {
+        "count": len(answers),
+        "right": right,
+        "share": round(right / len(answers), 4),
+        "interval_95": [round(low, 4), round(high, 4)],
     }
 
 
@@ -122,7 +147,11 @@ def lacks(result: Mapping[str, Any], suite: SuiteSpec | None = None) -> str:
 
 
 def check(
-    suite: SuiteSpec, rows: Mapping[str, Any], against: Mapping[str, Any] | None = None, baseline_lacks: str = ""
+    suite: SuiteSpec,
+    rows: Mapping[str, Any],
+    against: Mapping[str, Any] | None = None,
+    baseline_lacks: str = "",
+    decided: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Return everything that the suite asks of its scores, and whether it is so; of rows left out it is not known.
 
@@ -131,6 +160,7 @@ def check(
         rows: The scores.
         against: By how much rows are worse than those of the baseline.
         baseline_lacks: Why there are no rows of the baseline.
+        decided: How many answers make just the media that were asked for.
     """
     checks: list[dict[str, Any]] = []
 
@@ -151,6 +181,9 @@ def check(
         # of what was never shown at all, wordings are reported only
         if most is not None and spec.split == "test" and (worse is not None or row is None):
             add(name, "kept-out wordings", worse["share"] if worse else None, f"≤ {points(most)} lower", most=most)
+    if suite.decides_at_least is not None:
+        share, least = decided["share"] if decided else None, suite.decides_at_least
+        add(DECIDES, "share", share, f"≥ {percent(least)}", least=least)
     if suite.baseline is not None:
         most = suite.baseline.at_most_lower
         for name in suite.rows:
@@ -165,30 +198,44 @@ def check(
 
 def compare(this: Mapping[str, Answered], other: Mapping[str, Answered]) -> dict[str, Any]:
     """Return how two runs differ, row by row, over the cases that both were asked."""
-    pairs = [
+    pairs = _pairs(this, other)
+    rows: dict[str, Any] = {}
+    for name in dict.fromkeys(answer.row for answer, _ in pairs):
+        mine = [(here, there) for here, there in pairs if here.row == name]
+        rows[name] = _compared(mine)
+    return rows
+
+
+def compare_all(this: Mapping[str, Answered], other: Mapping[str, Answered]) -> dict[str, Any] | None:
+    """Return how two runs differ over all cases that both were asked; None without any."""
+    pairs = _pairs(this, other)
+    return _compared(pairs) if pairs else None
+
+
+def _pairs(this: Mapping[str, Answered], other: Mapping[str, Answered]) -> list[tuple[Answered, Answered]]:
+    return [
         (answer, other[id_])
         for id_, answer in this.items()
         if id_ in other and other[id_].fingerprint == answer.fingerprint
     ]
-    rows: dict[str, Any] = {}
-    for name in dict.fromkeys(answer.row for answer, _ in pairs):
-        mine = [(here, there) for here, there in pairs if here.row == name]
-        gained = [here.id for here, there in mine if here.right and not there.right]
-        lost = [here.id for here, there in mine if there.right and not here.right]
-        low, high = paired_difference_95(len(gained), len(lost), len(mine))
-        rows[name] = {
-            "count": len(mine),
-            "both_right": sum(here.right and there.right for here, there in mine),
-            "gained": len(gained),
-            "lost": len(lost),
-            "both_wrong": sum(not here.right and not there.right for here, there in mine),
-            "difference": round((len(gained) - len(lost)) / len(mine), 4),
-            "interval_95": [round(low, 4), round(high, 4)],
-            "p": mcnemar(len(gained), len(lost)),
-            "gained_cases": gained[:_NAMED],
-            "lost_cases": lost[:_NAMED],
-        }
-    return rows
+
+
+def _compared(mine: list[tuple[Answered, Answered]]) -> dict[str, Any]:
+    gained = [here.id for here, there in mine if here.right and not there.right]
+    lost = [here.id for here, there in mine if there.right and not here.right]
+    low, high = paired_difference_95(len(gained), len(lost), len(mine))
+    return {
+        "count": len(mine),
+        "both_right": sum(here.right and there.right for here, there in mine),
+        "gained": len(gained),
+        "lost": len(lost),
+        "both_wrong": sum(not here.right and not there.right for here, there in mine),
+        "difference": round((len(gained) - len(lost)) / len(mine), 4),
+        "interval_95": [round(low, 4), round(high, 4)],
+        "p": mcnemar(len(gained), len(lost)),
+        "gained_cases": gained[:_NAMED],
+        "lost_cases": lost[:_NAMED],
+    }
 
 
 def percent(share: float) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from anyplex import Audio, Image, Medium, Message, Video
+from anyplex import Audio, Image, MadeMedium, Medium, Message, Video
 from graph.errors import SpecError
 from graph.problems import did_you_mean
 from services.evaluation.suite import EvaluationCase, RowSpec
 
 if TYPE_CHECKING:
     from services.playroom import studio
+    from services.playroom.making_cases import MakingCase
+    from services.playroom.making_judges import MakingVerdict
     from services.playroom.media_cases import MediaCase
     from services.playroom.scenes import Split
 
@@ -37,22 +39,33 @@ def check_row(name: str, row: RowSpec) -> None:
     Raises:
         SpecError: There is no such source, split or kind.
     """
+    from services.playroom import making_cases
+    from services.playroom.making import CELLS_UNSEEN
     from services.playroom.media_cases import TASKS
     from services.playroom.questions import KINDS
     from services.playroom.scenes import Split
 
+    kinds = {"pictures": ["caption", "question", *KINDS], "making": making_cases.KINDS}
+
     _check(name, "source", row.source, list(_SOURCES))
     _check(name, "split", row.split, [split.value for split in Split])
-    _check(name, "kind", row.kind, ["caption", "question", *KINDS] if row.source == "pictures" else TASKS)
+    _check(name, "kind", row.kind, kinds.get(row.source, TASKS))
+    if row.source == "making" and row.split == Split.COMPOSITIONAL and row.kind in CELLS_UNSEEN:
+        raise SpecError(f"nothing is seen in {row.kind}, so that {row.split} has none of it", f"row {name}")
 
 
 def missing_programs(row: RowSpec) -> list[str]:
     """Return the programs that the cases of a row are made with and that are not installed; each with a remedy."""
     from services.playroom.foreign.programs import missing
+    from services.playroom.making_cases import SPOKEN_CELLS
     from services.playroom.media_cases import SPOKEN_TASKS
     from services.playroom.speech import PROGRAM, can_speak
 
-    found = [] if row.kind not in SPOKEN_TASKS or can_speak() else [f"{PROGRAM} (Debian package {PROGRAM})"]
+    found = (
+        []
+        if row.kind not in (*SPOKEN_TASKS, *SPOKEN_CELLS) or can_speak()
+        else [f"{PROGRAM} (Debian package {PROGRAM})"]
+    )
     return found + (missing() if row.source == "foreign" else [])
 
 
@@ -110,13 +123,46 @@ def _from_playroom(name: str, cases: Iterable[MediaCase]) -> Iterator[Evaluation
             group=case.kind,
             kept_out=case.kept_out,
             parts=_parts(case.parts),
-            prompt=_prompt(case),
+            prompt=_prompt(case.parts),
             expected=case.expected,
-            fingerprint=_fingerprint(case),
+            fingerprint=_fingerprint(*(turn.parts for turn in case.earlier), case.parts),
             judge=case.judge,
             history=history,
             words_wrong=partial(words_wrong, expected=case.expected) if counts else None,
         )
+
+
+def _making(name: str, row: RowSpec) -> Iterator[EvaluationCase]:
+    from services.playroom.making_cases import draw_making_cases
+
+    for number, case in enumerate(draw_making_cases(_split(row), row.kind, row.count, row.seed)):
+        history: list[Message] = []
+        for turn in case.earlier:
+            answer = [turn.says, *_parts(turn.made)]
+            history += [Message("user", _parts(turn.parts)), Message("assistant", answer)]
+        yield EvaluationCase(
+            row=name,
+            number=number,
+            group=case.group,
+            kept_out=case.request.kept_out,
+            parts=_parts(case.parts),
+            prompt=_prompt(case.parts),
+            expected=case.expected,
+            fingerprint=_fingerprint(*((*turn.parts, *turn.made) for turn in case.earlier), case.parts),
+            judge=partial(_judge_words, case),
+            history=history,
+            judge_media=partial(_judge_making, case),
+        )
+
+
+def _judge_words(case: MakingCase, text: str) -> MakingVerdict:
+    return case.judge(text, ())
+
+
+def _judge_making(case: MakingCase, text: str, media: Sequence[MadeMedium]) -> MakingVerdict:
+    from services.playroom import studio
+
+    return case.judge(text, [studio.Medium(each.modality, each.mime_type, each.data) for each in media])
 
 
 def _parts(parts: Sequence[str | studio.Medium]) -> list[str | Medium]:
@@ -125,18 +171,17 @@ def _parts(parts: Sequence[str | studio.Medium]) -> list[str | Medium]:
     ]
 
 
-def _prompt(case: MediaCase) -> str:
+def _prompt(parts: Sequence[str | studio.Medium]) -> str:
     """What is asked in the last turn, in words; what is said in quotes."""
-    words = [part if isinstance(part, str) else part.said and f'"{part.said}"' for part in case.parts]
+    words = [part if isinstance(part, str) else part.said and f'"{part.said}"' for part in parts]
     return " ".join(word for word in words if word)
 
 
-def _fingerprint(case: MediaCase) -> str:
+def _fingerprint(*turns: Sequence[str | studio.Medium]) -> str:
     digest = sha256()
-    for parts in (*(turn.parts for turn in case.earlier), case.parts):
-        for part in parts:
-            data = part.encode() if isinstance(part, str) else part.data
-            digest.update(len(data).to_bytes(8, "little") + data)
+    for part in chain.from_iterable(turns):
+        data = part.encode() if isinstance(part, str) else part.data
+        digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()[:16]
 
 
@@ -144,4 +189,5 @@ _SOURCES: dict[str, Callable[[str, RowSpec], Iterator[EvaluationCase]]] = {
     "pictures": _pictures,
     "media": _media,
     "foreign": _foreign,
+    "making": _making,
 }

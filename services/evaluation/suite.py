@@ -10,7 +10,7 @@ from typing import Literal, Protocol, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from anyplex import Medium, Message
+from anyplex import MadeMedium, Medium, Message
 from graph.errors import NotFound, SpecError
 from graph.problems import did_you_mean
 
@@ -27,6 +27,7 @@ class RowSpec(BaseModel):
         at_least: Least share of right cases.
         at_most: Greatest share of wrong words.
         aim: What is hoped for, and not asked.
+        cell: What goes in and what comes out, for the table of directions: ``[text, image]``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,6 +42,7 @@ class RowSpec(BaseModel):
     at_least: float | None = Field(default=None, ge=0.0, le=1.0)
     at_most: float | None = Field(default=None, ge=0.0, le=1.0)
     aim: float | None = Field(default=None, ge=0.0, le=1.0)
+    cell: tuple[str, str] | None = None
 
     @model_validator(mode="after")
     def _check_bar(self) -> Self:
@@ -80,6 +82,7 @@ class SuiteSpec(BaseModel):
         kept_out_at_most_lower: How much worse a row of the test split may score in wordings that were kept out of
             training.
         baseline: A suite to hold this one against.
+        decides_at_least: Least share of answers, over all rows, that make just the media that were asked for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -89,6 +92,7 @@ class SuiteSpec(BaseModel):
     sampling: SamplingSpec = SamplingSpec()
     kept_out_at_most_lower: float | None = Field(default=None, ge=0.0, le=1.0)
     baseline: BaselineSpec | None = None
+    decides_at_least: float | None = Field(default=None, ge=0.0, le=1.0)
     rows: dict[str, RowSpec] = Field(min_length=1)
 
 
@@ -106,6 +110,15 @@ class Judged(Protocol):
         ...
 
 
+class JudgedMedia(Judged, Protocol):
+    """What a judge says of an answer and what was made with it."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether just those media came that were asked for."""
+        ...
+
+
 @dataclass(frozen=True)
 class EvaluationCase:
     """One thing to ask.
@@ -120,6 +133,7 @@ class EvaluationCase:
         judge: Says whether an answer is right.
         history: Turns before this one.
         words_wrong: Counts the wrong words of an answer; None where words are not counted.
+        judge_media: Says whether an answer and what was made with it are right; None where nothing may be made.
     """
 
     row: str
@@ -133,6 +147,7 @@ class EvaluationCase:
     judge: Callable[[str], Judged]
     history: Sequence[Message] = ()
     words_wrong: Callable[[str], int] | None = None
+    judge_media: Callable[[str, Sequence[MadeMedium]], JudgedMedia] | None = None
 
     @property
     def id(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import grpc
@@ -30,6 +30,28 @@ def accepted(request: gateway_pb2.GenerateRequest, **fields: Any) -> gateway_pb2
 def text(piece: str, choice: int = 0) -> gateway_pb2.Event:
     """Return an event with text."""
     return gateway_pb2.Event(node="think", choice=choice, text=gateway_pb2.TextDelta(text=piece))
+
+
+def medium(index: int, modality: str, mime_type: str, data: bytes, steps: int = 2) -> Iterator[gateway_pb2.Event]:
+    """Return the events of a medium that is made: its start, its steps, its bytes in two chunks."""
+    node = {"image": "draw", "audio": "play", "video": "film"}.get(modality, "make")
+    begun = gateway_pb2.MediaStarted(media_index=index, modality=modality, mime_type=mime_type)
+    yield gateway_pb2.Event(node=node, media_started=begun)
+    for step in range(1, steps + 1):
+        progress = gateway_pb2.MediaProgress(media_index=index, step=step, steps=steps)
+        yield gateway_pb2.Event(node=node, media_progress=progress)
+    half = len(data) // 2
+    first = gateway_pb2.MediaChunk(media_index=index, data=data[:half])
+    yield gateway_pb2.Event(node=node, media_chunk=first)
+    yield gateway_pb2.Event(
+        node=node, media_chunk=gateway_pb2.MediaChunk(media_index=index, data=data[half:], last=True)
+    )
+
+
+def failed_medium(index: int, message: str, code: str = "unavailable") -> gateway_pb2.Event:
+    """Return the event of a medium that will not come."""
+    error = error_pb2.ErrorDetail(code=code, message=message, node="draw")
+    return gateway_pb2.Event(node="draw", media_failed=gateway_pb2.MediaFailed(media_index=index, error=error))
 
 
 def finished(reason: types_pb2.FinishReason = types_pb2.FINISH_REASON_STOP) -> gateway_pb2.Event:

@@ -8,6 +8,9 @@ from anyplex import Medium
 from anyplex.v1 import gateway_pb2, types_pb2
 from services.evaluation.sources import draw_cases
 from services.evaluation.suite import EvaluationCase, SuiteSpec
+from services.playroom import studio
+from services.playroom.making_cases import draw_making_cases
+from services.playroom.scenes import Split
 from tests.fakes import gateway as fake
 
 
@@ -33,6 +36,12 @@ class Oracle:
     def __init__(self, suite: SuiteSpec, wrong: set[int], limit: int | None = None) -> None:
         cases = [case for name, row in suite.rows.items() for case in draw_cases(name, row, limit)]
         self.expected = {_asked(case): "mauve" if case.number in wrong else case.expected for case in cases}
+        self.made: dict[tuple[tuple[str | bytes, ...], ...], tuple[studio.Medium, ...]] = {}
+        for name, row in suite.rows.items():
+            if row.source == "making":
+                truths = draw_making_cases(Split(row.split), row.kind, row.count, row.seed)
+                for case, truth in zip(draw_cases(name, row, limit), truths, strict=False):
+                    self.made[_asked(case)] = () if case.number in wrong else truth.truth()[1]
         self.asked = 0
 
     async def __call__(
@@ -40,5 +49,9 @@ class Oracle:
     ) -> AsyncIterator[gateway_pb2.Event]:
         self.asked += 1
         yield fake.accepted(request)
-        yield fake.text(self.expected[_key(_said(message) for message in request.messages)])
+        key = _key(_said(message) for message in request.messages)
+        yield fake.text(self.expected[key])
+        for index, medium in enumerate(self.made.get(key, ())):
+            for event in fake.medium(index, medium.modality, medium.mime_type, medium.data):
+                yield event
         yield fake.finished()
