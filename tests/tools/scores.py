@@ -21,12 +21,32 @@ NOT_YET = "none yet"
 _TABLE = re.compile(r"<!-- scores of ([\w-]+): (.+?) -->\n(.*?)<!-- end of scores -->", re.DOTALL)
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the table of a result, and what it was measured on."""
-    from services.evaluation.report import overview
+def table(result: dict[str, Any], folder: str) -> str:
+    """Return the tables of a result, what it was measured on, and its contact sheets.
+
+    Args:
+        result: Of a run.
+        folder: Where it lies, seen from the page.
+    """
+    from services.evaluation.report import directions, overview
 
     asked = f"{result['system']}, {result['asked_at']}; 95 % intervals in parentheses."
-    return "\n".join([asked, "", *overview(result)]) + "\n"
+    return "\n".join([asked, "", *directions(result), *overview(result), *_contacts(result, folder)]) + "\n"
+
+
+def _contacts(result: dict[str, Any], folder: str) -> list[str]:
+    """Return the contact sheets of the cells of the table of directions, folded away."""
+    sheets = [
+        (" → ".join(result["rows"][name]["cell"]), f"{folder}/{cases['contact']}")
+        for name, cases in result.get("cases", {}).items()
+        if cases.get("contact") and result["rows"][name].get("cell")
+    ]
+    if not sheets:
+        return []
+    lines = ["", "<details><summary>The first cases of each cell: what went in, what came out</summary>", ""]
+    for cell, path in sheets:
+        lines += [f"{cell}:", "", f"![{cell}]({path})", ""]
+    return [*lines, "</details>"]
 
 
 def filled(text: str, path: Path) -> str:
@@ -49,7 +69,8 @@ def filled(text: str, path: Path) -> str:
     def replaced(match: re.Match[str]) -> str:
         if match.group(1) != suite:
             return match.group(0)
-        return f"<!-- scores of {suite}: {name} -->\n{table(result)}<!-- end of scores -->"
+        folder = name.rpartition("/")[0]
+        return f"<!-- scores of {suite}: {name} -->\n{table(result, folder)}<!-- end of scores -->"
 
     return _TABLE.sub(replaced, text)
 
@@ -65,7 +86,7 @@ def problems(text: str) -> Iterator[tuple[int, str]]:
             yield line, f"no file {name}"
             continue
         result = json.loads((ROOT / name).read_text(encoding="utf-8"))
-        if (result["suite"], table(result)) != (suite, shown):
+        if (result["suite"], table(result, name.rpartition("/")[0])) != (suite, shown):
             yield line, f"not the scores of {name}; run: python -m tests.tools.scores {name}"
 
 

@@ -47,6 +47,16 @@ def test_a_table_is_filled_in_and_replaced(result: Path) -> None:
     assert list(scores.problems(page)) == [(3, "no file some-x/result.json")]
 
 
+def test_contact_sheets_of_cells_stand_under_the_table(result: Path) -> None:
+    row = {"count": 20, "cell": ["text", "image"], "share": 0.9, "interval_95": [0.8, 0.95], "at_least": None}
+    row |= {"at_most": None, "aim": None}
+    sheets = {"a": {"contact": "a-contact.png"}}
+    page = scores.filled(PAGE, written(result, share=0.9, rows={"a": row}, cases=sheets))
+    assert "| **text** | – | 90.0 % (80.0 – 95.0) | – | – |" in page
+    assert "![text → image](some-x/a-contact.png)" in page
+    assert list(scores.problems(page)) == []
+
+
 def test_a_suite_without_a_place(result: Path) -> None:
     with pytest.raises(ValueError, match="no place for scores of other"):
         scores.filled(PAGE, written(result, suite="other"))
