@@ -84,6 +84,7 @@ SOUND_ENCODER = "services.encoders.sound_reader:component"
 INPUT_PROJECTOR = "services.input_projectors.service:InputProjectorComponent"
 BACKBONE = "services.backbone.service:BackboneComponent"
 OUTPUT_PROJECTOR = "services.output_projectors.service:OutputProjectorComponent"
+GENERATOR = "services.generators.service:GeneratorComponent"
 
 BUILT_IN = (
     ComponentType(
@@ -114,6 +115,26 @@ BUILT_IN = (
     ComponentType(
         "output_projector", "mlp", OUTPUT_PROJECTOR,
         "Linear, GELU, normalization, linear: one vector (CoDi-2).", imports=("torch",),
+    ),
+    ComponentType(
+        "generator", "stable_diffusion", GENERATOR, "Stable Diffusion: pictures from vectors to attend to.",
+        modalities=("image",), imports=("torch", "diffusers"),
+    ),
+    ComponentType(
+        "generator", "unclip", GENERATOR, "Stable unCLIP: pictures from a picture embedding.",
+        modalities=("image",), imports=("torch", "diffusers"),
+    ),
+    ComponentType(
+        "generator", "text_to_video", GENERATOR, "Text-to-video diffusion: films from vectors to attend to.",
+        modalities=("video",), imports=("torch", "diffusers"),
+    ),
+    ComponentType(
+        "generator", "audioldm", GENERATOR, "AudioLDM: sounds from one vector.",
+        modalities=("audio",), imports=("torch", "diffusers", "transformers"),
+    ),
+    ComponentType(
+        "generator", "diffusers", GENERATOR, "Any other pipeline of diffusers, one request at a time.",
+        modalities=("image", "video", "audio"), imports=("torch", "diffusers", "transformers"),
     ),
 )  # fmt: skip
 

@@ -35,6 +35,8 @@ class Calls(Protocol):
     """What the suite asks of a kind."""
 
     service: str
+    # What its answers are: a stream of events that can be cut, or one message.
+    streams: bool
 
     async def call(self, *, version: str = "", adapter: str = "", seed: int = 0, timeout_s: float = 30.0) -> object:
         """Make a good call; return something that is equal for equal answers."""
@@ -111,6 +113,7 @@ class EncoderCalls:
     """Encode."""
 
     service = "anyplex.v1.EncoderService"
+    streams = False
 
     def __init__(self, card: component_pb2.ContractCard, channel: grpc.aio.Channel, metadata: Metadata) -> None:
         self.card = card
@@ -182,6 +185,7 @@ class ProjectorCalls:
     """Project."""
 
     service = "anyplex.v1.InputProjectorService"
+    streams = False
 
     def __init__(self, card: component_pb2.ContractCard, channel: grpc.aio.Channel, metadata: Metadata) -> None:
         self.card = card
@@ -239,6 +243,7 @@ class BackboneCalls:
     """Decode."""
 
     service = "anyplex.v1.BackboneService"
+    streams = True
 
     def __init__(self, card: component_pb2.ContractCard, channel: grpc.aio.Channel, metadata: Metadata) -> None:
         self.card = card
@@ -344,12 +349,14 @@ def _without_times(event: backbone_pb2.DecodeResponse) -> bytes:
 def calls_for(card: component_pb2.ContractCard, channel: grpc.aio.Channel, metadata: Metadata) -> Calls:
     """The calls of a card's kind."""
     from tests.contract.condition_calls import OutputProjectorCalls
+    from tests.contract.render_calls import GeneratorCalls
 
     kinds: dict[str, Any] = {
         "encoder": EncoderCalls,
         "input_projector": ProjectorCalls,
         "backbone": BackboneCalls,
         "output_projector": OutputProjectorCalls,
+        "generator": GeneratorCalls,
     }
     calls: Calls = kinds[card.kind](card, channel, metadata)
     return calls

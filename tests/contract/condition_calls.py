@@ -16,6 +16,7 @@ class OutputProjectorCalls:
     """Condition."""
 
     service = "anyplex.v1.OutputProjectorService"
+    streams = False
 
     def __init__(self, card: component_pb2.ContractCard, channel: grpc.aio.Channel, metadata: Metadata) -> None:
         self.card = card

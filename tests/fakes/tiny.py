@@ -13,6 +13,7 @@ from torch import nn
 
 from graph.spec import SystemSpec
 from services.artifacts import ArtifactStore
+from tests.fakes import tiny_generators
 from tests.fakes.tiny_generators import EMBED_WIDTH, TEXT_WIDTH, TOKENS
 
 EVERYTHING = Path(__file__).parent / "everything.yaml"
@@ -182,8 +183,8 @@ def decoder(store: ArtifactStore, seed: int = 0, config: Mapping[str, Any] | Non
     return store.put(kind="backbone", type="decoder", config=config, tensors=tensors, files=tokenizer_files())
 
 
-def adapter(store: ArtifactStore, seed: int = 0) -> str:
-    """A LoRA adapter of ``decoder``."""
+def adapter(store: ArtifactStore, seed: int = 0, signals: bool = False) -> str:
+    """A LoRA adapter of ``decoder``; with ``signals`` it has rows of its own for them, and likes to begin blocks."""
     from services.backbone.model import build_decoder
     from services.modules.lora import adapter_tensors, add_adapter
 
@@ -194,6 +195,10 @@ def adapter(store: ArtifactStore, seed: int = 0) -> str:
         name: torch.randn(tensor.shape, generator=generator) * 0.3
         for name, tensor in adapter_tensors(model, "new").items()
     }
+    if signals:
+        shape = (sum(SIGNALS.values()), BACKBONE_WIDTH)
+        tensors["signal_embeddings"] = torch.randn(shape, generator=generator)
+        tensors["signal_head"] = torch.randn(shape, generator=generator) * 0.7
     return store.put(kind="adapter", type="lora", config=ADAPTER, tensors=tensors)
 
 
@@ -220,4 +225,6 @@ def make(store: ArtifactStore, kind: str, type_name: str, seed: int = 0) -> str:
         return projector(store, type_name, seed)
     if kind == "output_projector":
         return output_projector(store, type_name, seed)
+    if kind == "generator":
+        return tiny_generators.generator(store, type_name, seed)
     return decoder(store, seed)

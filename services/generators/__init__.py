@@ -1,0 +1,1 @@
+"""Generators: conditioning in, a picture, a film or a sound out."""
