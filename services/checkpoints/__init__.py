@@ -6,7 +6,7 @@ from pathlib import Path
 
 from graph.errors import InvalidRequest
 from services.artifacts import ArtifactStore
-from services.checkpoints.directory import open_checkpoint
+from services.checkpoints.directory import PIPELINE_FILE, open_checkpoint
 
 CLIP_TYPES = ("clip", "clip_vision_model")
 
@@ -21,7 +21,7 @@ def import_checkpoint(system: str, source: str | Path, store: ArtifactStore) -> 
 
     Returns:
         Version by slot: ``see``, ``see_in`` and ``think`` of a LLaVA checkpoint; ``see`` of a CLIP one, ``hear`` of
-        a Whisper one, ``think`` of a decoder.
+        a Whisper one, ``think`` of a decoder; ``draw``, ``film`` or ``play`` of a pipeline of diffusers.
 
     Raises:
         NotFound: No such directory, and the hub cannot be reached.
@@ -29,10 +29,14 @@ def import_checkpoint(system: str, source: str | Path, store: ArtifactStore) -> 
     """
     from services.checkpoints.clip import import_clip
     from services.checkpoints.decoder import import_decoder
+    from services.checkpoints.diffusers import import_pipeline
     from services.checkpoints.llava import import_llava
     from services.checkpoints.whisper import import_whisper
 
     checkpoint = open_checkpoint(source)
+    if checkpoint.read_json(PIPELINE_FILE) is not None:
+        slot, version = import_pipeline(checkpoint, store)
+        return {slot: version}
     model_type = checkpoint.config.get("model_type")
     try:
         if model_type == "llava":

@@ -14,9 +14,10 @@ from graph.errors import InvalidRequest, NotFound
 if TYPE_CHECKING:
     from torch import Tensor
 
-INDEX_FILE = "model.safetensors.index.json"
+PIPELINE_FILE = "model_index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 HUB_PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9]\w{0,63}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -27,10 +28,23 @@ class CheckpointDirectory:
     Attributes:
         path: Its directory.
         source: What the user called it; stands in messages and provenance.
+        stem: Name of its weight files without their ending.
     """
 
     path: Path
     source: str
+    stem: str = "model"
+
+    def inside(self, name: str, stem: str) -> CheckpointDirectory:
+        """Return a directory in this one: a part of a pipeline.
+
+        Raises:
+            InvalidRequest: There is none, or the name leads elsewhere.
+        """
+        path = self.path / name
+        if not _PLAIN_NAME.fullmatch(name) or not path.is_dir():
+            raise InvalidRequest(f"checkpoint {self.source}: no directory {name[:64]!r}")
+        return CheckpointDirectory(path, f"{self.source}/{name}", stem)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Read a JSON file; None when there is none.
@@ -86,7 +100,7 @@ class CheckpointDirectory:
         return tensors
 
     def _weight_files(self) -> list[Path]:
-        index = self.read_json(INDEX_FILE)
+        index = self.read_json(f"{self.stem}.safetensors.index.json")
         if index is not None:
             names = sorted(set(index.get("weight_map", {}).values()))
             files = [self.path / name for name in names]
@@ -94,15 +108,16 @@ class CheckpointDirectory:
                 if file.parent != self.path or not file.is_file():
                     raise InvalidRequest(f"checkpoint {self.source}: shard {file.name!r} is missing")
             return files
-        if (self.path / "model.safetensors").is_file():
-            return [self.path / "model.safetensors"]
+        whole = self.path / f"{self.stem}.safetensors"
+        if whole.is_file():
+            return [whole]
         pickles = sorted(file.name for file in self.path.iterdir() if file.suffix in PICKLE_SUFFIXES)
         if pickles:
             raise InvalidRequest(
                 f"checkpoint {self.source}: {pickles[0]} is a pickle, which can run code and is never loaded; "
-                "convert it to model.safetensors first"
+                f"convert it to {whole.name} first"
             )
-        raise InvalidRequest(f"checkpoint {self.source}: no model.safetensors")
+        raise InvalidRequest(f"checkpoint {self.source}: no {whole.name}")
 
 
 def open_checkpoint(source: str | Path) -> CheckpointDirectory:
@@ -115,7 +130,8 @@ def open_checkpoint(source: str | Path) -> CheckpointDirectory:
     path = Path(source)
     if path.is_dir():
         directory = CheckpointDirectory(path, path.name)
-        _ = directory.config
+        if directory.read_json(PIPELINE_FILE) is None:
+            _ = directory.config
         return directory
     if path.exists():
         raise InvalidRequest(f"{str(source)!r} is a file, a checkpoint directory expected")
