@@ -10,6 +10,14 @@ from graph.problems import Problem, Report
 
 
 @dataclass(frozen=True)
+class ConditioningInfo:
+    """Shape of one tensor that a generator is conditioned by; 0: any size. ``optional``: it may be left out."""
+
+    sizes: tuple[int, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
 class CardInfo:
     """What a component says about itself; fields as in ``ContractCard`` of ``component.proto``.
 
@@ -30,6 +38,7 @@ class CardInfo:
     tokenizer_fingerprint: str = ""
     context_tokens: int = 0
     adds_input_embeddings: bool = False
+    conditioning: Mapping[str, ConditioningInfo] = field(default_factory=dict)
 
 
 def check_cards(plan: SystemPlan, cards: Mapping[str, CardInfo]) -> list[Problem]:
@@ -51,6 +60,8 @@ def check_cards(plan: SystemPlan, cards: Mapping[str, CardInfo]) -> list[Problem
             given = cards.get(source.component)
             if given is not None:
                 _check_pair(source, given, node, card, report)
+        if node.kind == "generator":
+            _check_conditioning(plan, cards, node, card, report)
     return report.in_order()
 
 
@@ -82,7 +93,9 @@ def _check_pair(source: NodePlan, given: CardInfo, node: NodePlan, card: CardInf
         message = f"{source.name}.{left} does not fit {node.name}.{right}"
         report.add(node.line, message, "one of the two must be swapped")
 
-    if given.output_width and card.input_width and given.output_width != card.input_width:
+    # What generators read has names and shapes of its own, and several projectors may give it.
+    by_name = bool(given.conditioning and card.conditioning)
+    if not by_name and given.output_width and card.input_width and given.output_width != card.input_width:
         disagree(f"output_width {given.output_width}", f"input_width {card.input_width}")
     if node.kind == "backbone" and given.cross_memory != card.cross_memory:
         disagree(f"cross_memory {_word(given.cross_memory)}", f"cross_memory {_word(card.cross_memory)}")
@@ -99,6 +112,38 @@ def _check_pair(source: NodePlan, given: CardInfo, node: NodePlan, card: CardInf
             disagree(f"signals.{node.signal} {emitted}", f"signals.{node.signal} {read}")
         if card.adds_input_embeddings and not given.adds_input_embeddings:
             disagree("adds_input_embeddings no", "adds_input_embeddings yes")
+
+
+def _check_conditioning(
+    plan: SystemPlan, cards: Mapping[str, CardInfo], node: NodePlan, card: CardInfo, report: Report
+) -> None:
+    """Hold what all projectors of a generator give against what it reads."""
+    sources = [(name, cards.get(plan.node(name).component)) for name in node.inputs]
+    given = {
+        key: (name, info) for name, source in sources if source is not None for key, info in source.conditioning.items()
+    }
+    if not card.conditioning or any(source is None or not source.conditioning for _, source in sources):
+        return
+    swap = "one of the two must be swapped"
+    missing = [key for key, wanted in card.conditioning.items() if key not in given and not wanted.optional]
+    if missing:
+        found = ", ".join(given)
+        report.add(node.line, f"node {node.name!r}: reads {', '.join(missing)}, its projectors give {found}", swap)
+        return
+    for key, (name, info) in given.items():
+        wanted = card.conditioning.get(key)
+        if wanted is None:
+            read = ", ".join(card.conditioning)
+            report.add(node.line, f"node {name!r}: gives {key}, {node.name} reads {read}", swap)
+        elif not _fits(info.sizes, wanted.sizes):
+            shapes = f"{name}.{key} {list(info.sizes)} does not fit {node.name}.{key} {list(wanted.sizes)}"
+            report.add(node.line, shapes, swap)
+
+
+def _fits(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(given) == len(wanted) and all(
+        one == other or 0 in (one, other) for one, other in zip(given, wanted, strict=True)
+    )
 
 
 def _word(value: bool) -> str:

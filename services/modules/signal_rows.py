@@ -91,7 +91,7 @@ def add_signal_rows(
         ValueError: There are no signal tokens, or the rows have the wrong shape or are not finite.
     """
     embedding: Any = model.get_input_embeddings()
-    head: Any = model.get_output_embeddings()
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if not ids:
         raise ValueError("rows of signal tokens for a model that has none")
     ordered = sorted(ids)

@@ -10,7 +10,7 @@ from typing import Any
 
 from anyplex.v1 import backbone_pb2, component_pb2, encoder_pb2, gateway_pb2, types_pb2
 from graph import messages as m
-from graph.cards import CardInfo
+from graph.cards import CardInfo, ConditioningInfo
 from graph.errors import InvalidRequest
 
 DTYPES: dict[str, int] = {
@@ -324,4 +324,7 @@ def card_from_proto(card: component_pb2.ContractCard) -> CardInfo:
         tokenizer_fingerprint=card.tokenizer_fingerprint,
         context_tokens=card.context_tokens,
         adds_input_embeddings=card.adds_input_embeddings,
+        conditioning={
+            name: ConditioningInfo(tuple(shape.sizes), shape.optional) for name, shape in card.conditioning.items()
+        },
     )

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from graph.cards import CardInfo, check_cards
+from graph.cards import CardInfo, ConditioningInfo, check_cards
 from tests.unit.graph.worlds import compiled
 
 PLAN = compiled()
@@ -59,6 +59,45 @@ def test_cards_that_fit_are_silent() -> None:
 def test_what_does_not_fit_is_told(node: str, change: dict[str, object], words: str) -> None:
     problems = told(**{node: change})
     assert any(words in problem for problem in problems), problems
+
+
+SEQUENCE, VECTOR = ConditioningInfo((77, 768)), ConditioningInfo((768,))
+
+
+@pytest.mark.parametrize(
+    ("gives", "reads", "words"),
+    [
+        ({"prompt_embeds": SEQUENCE}, {"prompt_embeds": ConditioningInfo((0, 768))}, ""),
+        ({"image_embeds": VECTOR}, {"image_embeds": VECTOR, "prompt_embeds": ConditioningInfo((0, 8), True)}, ""),
+        ({"prompt_embeds": SEQUENCE}, {}, ""),
+        ({}, {"prompt_embeds": SEQUENCE}, ""),
+        (
+            {"image_embeds": VECTOR},
+            {"prompt_embeds": SEQUENCE},
+            "node 'draw': reads prompt_embeds, its projectors give image_embeds",
+        ),
+        (
+            {"image_embeds": VECTOR, "prompt_embeds": SEQUENCE},
+            {"prompt_embeds": SEQUENCE},
+            "node 'draw_out': gives image_embeds, draw reads prompt_embeds",
+        ),
+        (
+            {"prompt_embeds": VECTOR},
+            {"prompt_embeds": ConditioningInfo((0, 768))},
+            "draw_out.prompt_embeds [768] does not fit draw.prompt_embeds [0, 768]",
+        ),
+        (
+            {"prompt_embeds": SEQUENCE},
+            {"prompt_embeds": ConditioningInfo((0, 1024))},
+            "draw_out.prompt_embeds [77, 768] does not fit draw.prompt_embeds [0, 1024]",
+        ),
+    ],
+)
+def test_generators_and_their_projectors_agree_by_name(
+    gives: dict[str, ConditioningInfo], reads: dict[str, ConditioningInfo], words: str
+) -> None:
+    problems = told(draw_out={"conditioning": gives}, draw={"conditioning": reads})
+    assert problems == ([words] if words else [])
 
 
 def test_a_component_without_a_card_is_told() -> None:
