@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 from graph.channel import Channel
 from graph.errors import AnyplexError, DeadlineExceeded, Exhausted, Unavailable, Unimplemented
@@ -23,6 +24,11 @@ from graph.messages import (
 )
 from graph.plan import NodePlan, OutputRoute
 from graph.run_state import RunState, closing, leading_error, node_seed
+
+# Most bytes of a medium in one event.
+PIECE_BYTES = 64 * 2**10
+# Largest preview that is passed on; a step whose preview is larger is told without.
+PREVIEW_BYTES = 256 * 2**10
 
 
 def seed_name(node: str, choice: int) -> str:
@@ -45,7 +51,7 @@ async def make_medium(state: RunState, block: SignalBlock, index: int, events: C
         if state.clock() >= state.deadline_s:
             # It is the request whose time is over, not this medium's alone.
             raise
-        await events.put(Event(node, MediaFailed(index, error), block.choice))
+        await events.put(Event(node, MediaFailed(index, error, block.modality), block.choice))
 
 
 async def _within_deadline(
@@ -77,25 +83,35 @@ async def _make(
         seed=node_seed(state.request.sampling.seed, seed_name(generator.name, block.choice), block.block),
         priority=state.request.priority,
     )
-    whole = False
+    whole, size_bytes, most_bytes = False, 0, state.plan.limits.media_bytes
     with state.calling(generator, deadline_s) as call:
         async with closing(state.caller.render(call, request)) as stream:
             async for event in stream:
                 state.first_result(generator)
-                await events.put(Event(generator.name, _told(event, index, block.modality), block.choice))
+                if isinstance(event, RenderChunk):
+                    size_bytes += len(event.data)
+                    if size_bytes > most_bytes:
+                        raise Exhausted(f"larger than {most_bytes} bytes, the largest medium of an answer")
                 whole = isinstance(event, RenderChunk) and event.last
+                for body in _told(event, index, block.modality):
+                    await events.put(Event(generator.name, body, block.choice))
         if not whole:
             raise Unavailable("ended before the last chunk")
 
 
-def _told(event: RenderEvent, index: int, modality: str) -> MediaStarted | MediaProgress | MediaChunk:
+def _told(event: RenderEvent, index: int, modality: str) -> Iterator[MediaStarted | MediaProgress | MediaChunk]:
+    """Tell an event of a generator, its bytes in small pieces: what waits for a slow reader is counted in events."""
     match event:
         case RenderStarted():
-            return MediaStarted(index, modality, event.mime_type)
+            yield MediaStarted(index, modality, event.mime_type)
         case RenderProgress():
-            return MediaProgress(index, event.step, event.steps, event.preview)
+            preview = event.preview if len(event.preview) <= PREVIEW_BYTES else b""
+            yield MediaProgress(index, event.step, event.steps, preview)
         case RenderChunk():
-            return MediaChunk(index, event.data, event.last)
+            pieces = range(0, max(1, len(event.data)), PIECE_BYTES)
+            for start in pieces:
+                piece = event.data[start : start + PIECE_BYTES]
+                yield MediaChunk(index, piece, event.last and start == pieces[-1])
 
 
 async def _condition(

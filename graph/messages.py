@@ -332,10 +332,11 @@ class MediaChunk:
 
 @dataclass(frozen=True)
 class MediaFailed:
-    """It will not come."""
+    """It will not come; ``modality`` is empty where it is not known."""
 
     media_index: int
     error: Exception
+    modality: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ SAMPLING_KEYS = (
     "max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "presence_penalty", "frequency_penalty",
     "stop",
 )  # fmt: skip
-LIMIT_KEYS = ("messages", "parts", "text_chars", "media", "deadline_s", "media_deadline_s", "late_media")
+LIMIT_KEYS = ("messages", "parts", "text_chars", "media", "media_bytes", "deadline_s", "media_deadline_s", "late_media")
 
 Option = Scalar | tuple[Scalar, ...]
 
@@ -88,6 +88,7 @@ class Limits:
         parts: Most parts in one request, all messages together.
         text_chars: Most characters of text in one request.
         media: Most media made for one answer.
+        media_bytes: Largest of them.
         deadline_s: Longest time a request may take.
         media_deadline_s: Longest time one medium may take to make; 0 means no bound of its own.
         late_media: Media are made when the answer's text has ended, not while it is decoded: to measure the difference.
@@ -97,6 +98,7 @@ class Limits:
     parts: int = 256
     text_chars: int = 200_000
     media: int = 16
+    media_bytes: int = 64 * 2**20
     deadline_s: float = 300.0
     media_deadline_s: float = 0.0
     late_media: bool = False
@@ -220,6 +222,7 @@ def _read_limits(section: Fields) -> Limits:
         parts=section.integer("parts", Limits.parts, 1, 10_000),
         text_chars=section.integer("text_chars", Limits.text_chars, 1, 10_000_000),
         media=section.integer("media", Limits.media, 1, 1024),
+        media_bytes=section.integer("media_bytes", Limits.media_bytes, 1, 2**40),
         deadline_s=section.number("deadline_s", Limits.deadline_s, 0.001, 86_400.0),
         media_deadline_s=section.number("media_deadline_s", Limits.media_deadline_s, 0.0, 86_400.0),
         late_media=section.flag("late_media"),

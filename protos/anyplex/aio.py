@@ -15,6 +15,7 @@ from anyplex.aio_conversation import AsyncConversation
 from anyplex.aio_streaming import AsyncEventStream
 from anyplex.connection import DEFAULT_DEADLINE_S, Endpoint, Retry, Tls, as_retry, check_deadline
 from anyplex.errors import AnyplexError, FailedPrecondition, from_call
+from anyplex.events import Event
 from anyplex.media import CHUNK_BYTES, Medium, Upload
 from anyplex.reply import Reply
 from anyplex.requests import (
@@ -84,6 +85,7 @@ class AsyncClient:
         *,
         deadline_s: float | None = None,
         retry: bool | Retry | None = None,
+        on_event: Callable[[Event], None] | None = None,
         **options: Unpack[RequestOptions],
     ) -> Reply:
         """Send one request, wait for the whole answer; cancelling the task cancels the request.
@@ -92,12 +94,16 @@ class AsyncClient:
             parts: Text and media in any order.
             deadline_s: Longest time the answer may take; None means the client's, infinity that there is none.
             retry: What to do while nothing has come; None means the client's.
+            on_event: Told everything as it happens: text, the progress of media, …. It must not wait.
             **options: See ``RequestOptions``: ``system``, ``seed``, ``max_tokens``, ``history``, ….
 
         Raises:
             AnyplexError: The request failed; its class says how.
         """
         async with self.stream(parts, deadline_s=deadline_s, retry=retry, **options) as stream:
+            if on_event is not None:
+                async for event in stream:
+                    on_event(event)
             return await stream.reply()
 
     def stream(

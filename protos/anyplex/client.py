@@ -14,6 +14,7 @@ import grpc
 from anyplex.connection import DEFAULT_DEADLINE_S, Endpoint, Retry, Tls, as_retry, check_deadline
 from anyplex.conversation import Conversation
 from anyplex.errors import AnyplexError, FailedPrecondition, from_call
+from anyplex.events import Event
 from anyplex.media import CHUNK_BYTES, Medium, Upload
 from anyplex.reply import Reply
 from anyplex.requests import (
@@ -83,6 +84,7 @@ class Client:
         *,
         deadline_s: float | None = None,
         retry: bool | Retry | None = None,
+        on_event: Callable[[Event], None] | None = None,
         **options: Unpack[RequestOptions],
     ) -> Reply:
         """Send one request, wait for the whole answer.
@@ -91,12 +93,16 @@ class Client:
             parts: Text and media in any order.
             deadline_s: Longest time the answer may take; None means the client's, infinity that there is none.
             retry: What to do while nothing has come; None means the client's.
+            on_event: Told everything as it happens: text, the progress of media, …. It must not wait.
             **options: See ``RequestOptions``: ``system``, ``seed``, ``max_tokens``, ``history``, ….
 
         Raises:
             AnyplexError: The request failed; its class says how.
         """
         with self.stream(parts, deadline_s=deadline_s, retry=retry, **options) as stream:
+            if on_event is not None:
+                for event in stream:
+                    on_event(event)
             return stream.reply()
 
     def stream(

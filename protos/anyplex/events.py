@@ -112,10 +112,14 @@ class MediaChunk(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class MediaFailed(Event):
-    """A medium that will not come; the rest of the answer goes on."""
+    """A medium that will not come; the rest of the answer goes on.
+
+    ``modality`` is empty where the gateway does not know it.
+    """
 
     media_index: int
     error: errors.AnyplexError
+    modality: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +234,7 @@ def _media_failed(message: gateway_pb2.Event) -> Event:
         choice=message.choice,
         media_index=body.media_index,
         error=errors.from_detail(body.error),
+        modality=body.modality,
     )
 
 

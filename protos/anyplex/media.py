@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,7 @@ _SHARED: dict[str, frozenset[str]] = {
     "video/x-matroska": frozenset({"video", "audio"}),
     "audio/ogg": frozenset({"audio", "video"}),
 }
+_PLAIN_KIND = re.compile(r"[a-z0-9][a-z0-9.+-]{0,31}")
 
 
 @runtime_checkable
@@ -261,7 +263,10 @@ class MadeMedium:
     @property
     def suffix(self) -> str:
         """Ending of file names for its media type: ".png"."""
-        kind = self.mime_type.partition("/")[2].partition(";")[0] or "bin"
+        kind = self.mime_type.partition("/")[2].partition(";")[0].strip().lower()
+        # the server's word becomes part of a file's name here
+        if not _PLAIN_KIND.fullmatch(kind):
+            kind = "bin"
         return "." + {"jpeg": "jpg", "mpeg": "mp3", "x-wav": "wav", "svg+xml": "svg"}.get(kind, kind)
 
     def as_part(self) -> Medium | Upload:

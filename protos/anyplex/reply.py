@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from anyplex import events
+from anyplex.errors import AnyplexError, Unavailable
 from anyplex.media import MadeMedium
 from anyplex.requests import Message
 
@@ -16,7 +17,7 @@ class MediaFailure:
     """A medium that did not come, and why."""
 
     modality: str
-    error: Exception
+    error: AnyplexError
     choice: int = 0
 
 
@@ -54,7 +55,7 @@ class Reply:
 
     @property
     def images(self) -> list[MadeMedium]:
-        """Pictures that were made."""
+        """Pictures that were made, in the order in which they were begun."""
         return self._of("image")
 
     @property
@@ -88,6 +89,7 @@ class _Making:
     node: str
     chunks: list[bytes] = field(default_factory=list)
     handle: str = ""
+    whole: bool = False
 
 
 class ReplyBuilder:
@@ -118,9 +120,11 @@ class ReplyBuilder:
                 making = self._making.setdefault((event.choice, event.media_index), _Making("", "", event.node))
                 making.chunks.append(event.data)
                 making.handle = event.handle or making.handle
+                making.whole = making.whole or event.last
             case events.MediaFailed():
                 failed = self._making.pop((event.choice, event.media_index), None)
-                self._failures.append(MediaFailure(failed.modality if failed else "", event.error, event.choice))
+                modality = event.modality or (failed.modality if failed else "")
+                self._failures.append(MediaFailure(modality, event.error, event.choice))
             case events.RegionsFound():
                 self._regions.append(event)
             case events.Finished():
@@ -133,12 +137,18 @@ class ReplyBuilder:
         media = tuple(
             MadeMedium(making.modality, making.mime_type, b"".join(making.chunks), making.node, making.handle, choice)
             for (choice, _), making in sorted(self._making.items(), key=lambda item: item[0])
+            if making.whole
         )
+        cut_off = [
+            MediaFailure(making.modality, Unavailable("the answer ended before it was whole"), choice)
+            for (choice, _), making in self._making.items()
+            if not making.whole
+        ]
         return Reply(
             text=texts[0],
             texts=texts,
             media=media,
-            failures=tuple(self._failures),
+            failures=(*self._failures, *cut_off),
             system=accepted.system if accepted else "",
             versions=accepted.versions if accepted else {},
             usage=finished.usage if finished else events.Usage(),

@@ -169,6 +169,9 @@ class Runner:
         parts = sum(len(item.parts) for item in message.messages)
         if parts > limits.parts:
             raise InvalidRequest(f"{parts} parts in all, at most {limits.parts} expected", "request.messages")
+        if len(message.media_parameters) > len(plan.makes):
+            problem = f"{len(message.media_parameters)} modalities, {plan.system} makes {', '.join(plan.makes)}"
+            raise InvalidRequest(problem, "request.media_parameters")
         messages = tuple(
             convert.message_from_proto(item, f"request.messages[{index}]")
             for index, item in enumerate(message.messages)
@@ -321,6 +324,7 @@ class Runner:
                 elif isinstance(event.body, m.MediaFailed):
                     error = event.body.error
                     known = error if isinstance(error, AnyplexError) else Internal("the medium could not be made")
+                    message.media_failed.modality = event.body.modality
                     message.media_failed.error.CopyFrom(detail_of(known, request.request_id))
                 elif isinstance(event.body, m.Finished):
                     self.metrics.prompt_tokens.inc(event.body.usage.prompt_tokens)

@@ -51,7 +51,8 @@ def medium(index: int, modality: str, mime_type: str, data: bytes, steps: int = 
 def failed_medium(index: int, message: str, code: str = "unavailable") -> gateway_pb2.Event:
     """Return the event of a medium that will not come."""
     error = error_pb2.ErrorDetail(code=code, message=message, node="draw")
-    return gateway_pb2.Event(node="draw", media_failed=gateway_pb2.MediaFailed(media_index=index, error=error))
+    failed = gateway_pb2.MediaFailed(media_index=index, error=error, modality="image")
+    return gateway_pb2.Event(node="draw", media_failed=failed)
 
 
 def finished(reason: types_pb2.FinishReason = types_pb2.FINISH_REASON_STOP) -> gateway_pb2.Event:

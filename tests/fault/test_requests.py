@@ -121,6 +121,15 @@ def floods(base: gateway_pb2.GenerateRequest) -> dict[str, gateway_pb2.GenerateR
     for field in ("max_tokens", "top_k", "n", "logprobs"):
         for number in (-1, -(2**31), 2**31 - 1):
             add(f"{field} {number}", **{field: number})
+    for value in (float("nan"), float("inf"), -1.0):
+        request = with_source(base, "inline", encoded(1))
+        request.media_parameters["image"].guidance_scale = value
+        request.media_parameters["image"].seconds = value
+        found[f"media parameters {value}"] = request
+    request = with_source(base, "inline", encoded(1))
+    for index in range(10_000):
+        request.media_parameters[f"image{index}"].steps = 1
+    found["10,000 media parameters"] = request
     add("n 0", n=0)
     add("max_tokens 0", max_tokens=0)
     add("10,000 stop words", stop=["x"] * 10_000)

@@ -153,12 +153,14 @@ class MediaChunk(_message.Message):
     def __init__(self, media_index: _Optional[int] = ..., data: _Optional[bytes] = ..., last: bool = ..., handle: _Optional[str] = ...) -> None: ...
 
 class MediaFailed(_message.Message):
-    __slots__ = ("media_index", "error")
+    __slots__ = ("media_index", "error", "modality")
     MEDIA_INDEX_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    MODALITY_FIELD_NUMBER: _ClassVar[int]
     media_index: int
     error: _error_pb2.ErrorDetail
-    def __init__(self, media_index: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.ErrorDetail, _Mapping]] = ...) -> None: ...
+    modality: str
+    def __init__(self, media_index: _Optional[int] = ..., error: _Optional[_Union[_error_pb2.ErrorDetail, _Mapping]] = ..., modality: _Optional[str] = ...) -> None: ...
 
 class Finished(_message.Message):
     __slots__ = ("reason", "usage", "timings")

@@ -37,6 +37,21 @@ async def test_generate_and_stream(aclient: AsyncClient, gateway: FakeGateway, p
     assert len((await aclient.describe()).nodes) == 3
 
 
+async def test_media_are_told_of_while_they_are_made(aclient: AsyncClient, gateway: FakeGateway) -> None:
+    async def makes(request: gateway_pb2.GenerateRequest, context: fake.Context) -> AsyncIterator[gateway_pb2.Event]:
+        yield fake.accepted(request)
+        for event in fake.medium(0, "image", "image/png", b"abcd"):
+            yield event
+        yield fake.finished()
+
+    gateway.scripts = [makes]
+    seen: list[anyplex.Event] = []
+    reply = await aclient.generate("draw", on_event=seen.append)
+    assert [image.data for image in reply.images] == [b"abcd"]
+    assert [event.step for event in seen if isinstance(event, anyplex.MediaProgress)] == [1, 2]
+    assert isinstance(seen[-1], anyplex.Finished)
+
+
 async def test_many_at_once(aclient: AsyncClient) -> None:
     replies = await asyncio.gather(*(aclient.generate(f"word{i}") for i in range(16)))
     assert [reply.text for reply in replies] == [f"word{i} " for i in range(16)]

@@ -322,6 +322,48 @@ def test_media_come_with_the_answer(client: Client, gateway: FakeGateway, tmp_pa
     assert fake.said(gateway.requests[-1].messages[0]) == "Here:  <image:h1>"
 
 
+def test_media_are_told_of_while_they_are_made(client: Client, gateway: FakeGateway, tmp_path: Path) -> None:
+    async def makes(request: gateway_pb2.GenerateRequest, context: fake.Context) -> AsyncIterator[gateway_pb2.Event]:
+        yield fake.accepted(request)
+        for event in [*fake.medium(0, "video", "video/mp4", b"film", steps=3), *fake.medium(1, "audio", "", b"tune")]:
+            yield event
+        yield fake.failed_medium(2, "no replica")
+        yield fake.finished()
+
+    gateway.scripts = [makes]
+    seen: list[anyplex.Event] = []
+    reply = client.generate("film and play", outputs=("video", "audio"), on_event=seen.append)
+    assert list(gateway.requests[0].outputs) == ["video", "audio"]
+    steps = [(event.step, event.steps) for event in seen if isinstance(event, anyplex.MediaProgress)]
+    assert steps == [(1, 3), (2, 3), (3, 3), (1, 2), (2, 2)]
+    assert [medium.data for medium in (*reply.videos, *reply.audios)] == [b"film", b"tune"]
+    assert reply.videos[0].save(tmp_path / "clip").read_bytes() == b"film"
+    assert [(failure.modality, str(failure.error)) for failure in reply.failures] == [("image", "no replica")]
+
+
+def test_a_medium_that_was_cut_off_is_no_medium(client: Client, gateway: FakeGateway) -> None:
+    async def stops(request: gateway_pb2.GenerateRequest, context: fake.Context) -> AsyncIterator[gateway_pb2.Event]:
+        yield fake.accepted(request)
+        for event in list(fake.medium(0, "image", "image/png", b"abcd"))[:-1]:
+            yield event
+        yield fake.finished(types_pb2.FINISH_REASON_INTERRUPTED)
+
+    gateway.scripts = [stops]
+    reply = client.generate("draw")
+    assert reply.media == ()
+    assert [failure.modality for failure in reply.failures] == ["image"]
+    assert isinstance(reply.failures[0].error, anyplex.Unavailable)
+
+
+@pytest.mark.parametrize(
+    "mime_type", ["image/../../etc", "image//tmp/x", "", "image", "image/" + "x" * 99, "image/a b"]
+)
+def test_the_ending_of_a_file_is_no_path(mime_type: str, tmp_path: Path) -> None:
+    medium = anyplex.MadeMedium("image", mime_type, b"x")
+    assert medium.suffix == ".bin"
+    assert medium.save(tmp_path / "made") == tmp_path / "made.bin"
+
+
 def test_tokens_have_their_own_alternatives_and_answers_point_to_regions(client: Client, gateway: FakeGateway) -> None:
     def logprob(token_id: int, *others: int) -> types_pb2.TokenLogprob:
         alternatives = [types_pb2.TokenLogprob(token_id=other, logprob=-1.0) for other in others]

@@ -7,8 +7,9 @@ import dataclasses
 
 import pytest
 
-from graph.errors import Unavailable
+from graph.errors import Exhausted, Unavailable
 from graph.executor import Executor
+from graph.making import PIECE_BYTES, PREVIEW_BYTES
 from graph.messages import (
     DecodedText,
     DecodeFinished,
@@ -20,6 +21,8 @@ from graph.messages import (
     MediaParameters,
     MediaProgress,
     MediaStarted,
+    RenderChunk,
+    RenderProgress,
     RenderStarted,
     Request,
     Sampling,
@@ -151,6 +154,35 @@ async def test_a_flood_of_blocks_is_cut() -> None:
     events = await answer(FakeCaller(streams={"think": drawing(*blocks)}), plan=plan)
     assert sum(isinstance(event.body, MediaStarted) for event in events) == 3
     assert sum(isinstance(event.body, MediaFailed) for event in events) == 6
+
+
+async def test_a_medium_beyond_its_cap_is_cut_and_the_rest_stays() -> None:
+    plan = compiled(FULL.replace("nodes:", "limits: {media_bytes: 1000}\nnodes:"))
+    draw: list[Step] = [RenderStarted("image/png"), RenderChunk(b"x" * 900), RenderChunk(b"x" * 101), HANG]
+    events = await answer(FakeCaller(streams={"think": drawing(), "draw": draw}), plan=plan)
+    (failed,) = [event.body for event in events if isinstance(event.body, MediaFailed)]
+    assert isinstance(failed, MediaFailed)
+    assert isinstance(failed.error, Exhausted)
+    assert failed.modality == "image"
+    assert "larger than 1000 bytes" in str(failed.error)
+    assert isinstance(events[-1].body, Finished)
+
+
+async def test_large_chunks_travel_in_pieces_and_large_previews_not_at_all() -> None:
+    data = bytes(range(256)) * 600
+    draw: list[Step] = [
+        RenderStarted("image/png"),
+        RenderProgress(1, 2, b"p" * 100),
+        RenderProgress(2, 2, b"p" * (PREVIEW_BYTES + 1)),
+        *[RenderChunk(data), RenderChunk(b"", last=True)],
+    ]
+    events = await answer(FakeCaller(streams={"think": drawing(), "draw": draw}))
+    chunks = [event.body for event in events if isinstance(event.body, MediaChunk)]
+    assert b"".join(chunk.data for chunk in chunks) == data
+    assert max(len(chunk.data) for chunk in chunks) == PIECE_BYTES
+    assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    previews = [len(event.body.preview) for event in events if isinstance(event.body, MediaProgress)]
+    assert previews == [100, 0]
 
 
 async def test_a_medium_may_have_a_deadline_of_its_own() -> None:
