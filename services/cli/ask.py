@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from services.cli.bars import MediaBars
 from services.cli.connect import Connection, connection_options
-from services.cli.exits import Exit
+from services.cli.exits import Exit, exit_code
 from services.cli.given import InOrder, given, parts_of
+from services.cli.made import Saver, check_folder
 from services.cli.output import Progress, print_json, table
+from services.cli.wanted import Size, WantedMedia
 
 if TYPE_CHECKING:
     from anyplex import EventStream, Reply, RequestOptions
@@ -23,6 +27,8 @@ Examples:
   anyplex ask -i before.png -i after.png "What changed?" --system llava-1.5 --json
   anyplex ask --audio beeps.wav "How many beeps are there?"
   anyplex ask --video clip.mp4 --speak question.wav
+  anyplex ask "draw a red circle and play two high beeps" --out made
+  anyplex ask --image cat.png "make it blue" --want image --seed 3
 """
 
 
@@ -40,41 +46,48 @@ Examples:
 @click.option("--temperature", type=float, help="0 is greedy; up to 2.")
 @click.option("--top-p", type=float, help="Nucleus mass.")
 @click.option("--deadline", "deadline_s", type=float, default=120.0, show_default=True, help="Seconds.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder for made media.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for made media; else this one.")
+@click.option("--want", default="", metavar="MODALITIES", help="What must come: image, or image,audio.")
+@click.option("--steps", type=int, help="Denoising steps of media.")
+@click.option("--guidance", "guidance_scale", type=float, help="How closely media keep to what was asked; 1 is off.")
+@click.option("--size", "size_px", type=Size(), help="Of pictures and films, in pixels.")
+@click.option("--frames", type=int, help="Of films.")
+@click.option("--seconds", type=float, help="Of sounds.")
+@click.option("--gif", is_flag=True, help="Films as GIF instead of MP4.")
+@click.option("--preview", "preview_every_steps", type=int, metavar="STEPS", help="Save a preview every so many steps.")
 @click.option("--timings", is_flag=True, help="Print when each node ran, on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole answer as one JSON object.")
 @connection_options
 def ask(
     deadline_s: float,
-    out: Path,
+    out: Path | None,
     timings: bool,
     as_json: bool,
     connection: Connection,
-    **choices: str | float | None,
+    **choices: Any,  # noqa: ANN401 - options of the request and of media, each checked by its own type
 ) -> int:
-    """Ask something; the answer streams to stdout.
+    """Ask something; the answer streams to stdout, and media that come with it are written to files.
 
     Text and media reach the model in the order in which they stand here, speech last. One of them may be - to be
-    read from stdin.
+    read from stdin. Where a medium did not come, the exit code says why, and the rest is there nevertheless.
     """
     parts = parts_of(given(click.get_current_context()))
+    if out is not None:
+        check_folder(out)
+    media = WantedMedia(**{field.name: choices.pop(field.name) for field in fields(WantedMedia)})
     options = cast("RequestOptions", {name: value for name, value in choices.items() if value is not None})
-    with (
-        connection.client() as client,
-        Progress(f"waiting for {client.address}") as progress,
-        client.stream(parts, deadline_s=deadline_s, **options) as stream,
-    ):
-        reply = _collect(stream, progress) if as_json else _follow(stream, progress)
-    saved = _save(reply, out)
+    following = Following(out or Path(), as_json=as_json)
+    with connection.client() as client, Progress(f"waiting for {client.address}") as progress:
+        options.update(cast("RequestOptions", media.options(client, choices["system"])))
+        with client.stream(parts, deadline_s=deadline_s, **options) as stream:
+            reply = following.follow(stream, progress)
     if as_json:
-        print_json(_as_dict(reply, saved))
-    for path in [] if as_json else saved:
-        click.echo(f"saved {path}", err=True)
+        print_json(as_dict(reply, following.paths))
     for failure in reply.failures:
         click.echo(f"{failure.modality or 'medium'} did not come: {failure.error}", err=True)
     if timings:
         click.echo(timings_table(reply), err=True)
-    return Exit.OK
+    return exit_code(reply.failures[0].error) if reply.failures else Exit.OK
 
 
 def timings_table(reply: Reply) -> str:
@@ -89,45 +102,70 @@ def timings_table(reply: Reply) -> str:
     return table("", ("node", "start ms", "first ms", "end ms", "took ms"), rows)
 
 
-def _follow(stream: EventStream, progress: Progress) -> Reply:
-    """Print the text as it comes."""
-    from anyplex import MediaProgress, MediaStarted, Text
+class Following:
+    """Follows an answer: prints its text as it comes, shows how far media are, writes them when they are whole.
 
-    ended_line = True
-    for event in stream:
-        if isinstance(event, Text) and event.choice == 0:
+    Args:
+        folder: Where media go.
+        as_json: Say nothing on stdout: the whole answer comes there as JSON.
+    """
+
+    def __init__(self, folder: Path, *, as_json: bool) -> None:
+        self._prints = not as_json
+        self._bars = MediaBars(quiet=as_json)
+        self._saver = Saver(folder, self._bars.say if self._prints else lambda line: None)
+        self._ended_line = True
+        self._one_terminal = sys.stdout.isatty() and sys.stderr.isatty()
+
+    @property
+    def paths(self) -> list[Path]:
+        """Files of the media, in their order."""
+        return [path for _, path in sorted(self._saver.paths.items())]
+
+    def follow(self, stream: EventStream, progress: Progress) -> Reply:
+        """Read an answer to its end."""
+        from anyplex import AnyplexError, MediaStarted, Text
+
+        try:
+            for event in stream:
+                if isinstance(event, Text) and event.choice == 0 and self._prints:
+                    progress.stop()
+                    self._print(event.text)
+                elif isinstance(event, MediaStarted):
+                    progress.stop()
+                    self._make_room()
+                self._bars.take(event)
+                self._saver.take(event)
+        except AnyplexError:
+            for path in () if self._prints else self.paths:
+                click.echo(f"saved {path}", err=True)
+            raise
+        finally:
+            self._bars.stop()
             progress.stop()
-            sys.stdout.write(event.text)
-            sys.stdout.flush()
-            ended_line = event.text.endswith("\n") if event.text else ended_line
-        elif isinstance(event, MediaStarted):
-            progress.update(f"{event.node or event.modality} makes {event.mime_type}")
-        elif isinstance(event, MediaProgress):
-            progress.update(f"{event.node}: step {event.step} of {event.steps}")
-    progress.stop()
-    if not ended_line:
-        click.echo()
-    reply = stream.reply()
-    for text in reply.texts[1:]:
-        click.echo(text)
-    return reply
+        self._end_line()
+        reply = stream.reply()
+        for text in reply.texts[1:] if self._prints else ():
+            click.echo(text)
+        return reply
+
+    def _print(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        self._ended_line = text.endswith("\n") if text else self._ended_line
+
+    def _make_room(self) -> None:
+        """End the line of text that bars would be drawn over; text that goes elsewhere stays as it is."""
+        if self._one_terminal:
+            self._end_line()
+
+    def _end_line(self) -> None:
+        if not self._ended_line:
+            click.echo()
+            self._ended_line = True
 
 
-def _collect(stream: EventStream, progress: Progress) -> Reply:
-    reply = stream.reply()
-    progress.stop()
-    return reply
-
-
-def _save(reply: Reply, folder: Path) -> list[Path]:
-    if not reply.media:
-        return []
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"anyplex-{reply.request_id[:8]}"
-    return [medium.save(folder / f"{name}-{index}{medium.suffix}") for index, medium in enumerate(reply.media)]
-
-
-def _as_dict(reply: Reply, saved: list[Path]) -> dict[str, object]:
+def as_dict(reply: Reply, saved: list[Path]) -> dict[str, object]:
     """Return an answer as JSON has it."""
     return {
         "text": reply.text,
@@ -141,8 +179,16 @@ def _as_dict(reply: Reply, saved: list[Path]) -> dict[str, object]:
         "timings": [vars(timing) for timing in reply.timings],
         "elapsed_s": round(reply.elapsed_s, 4),
         "media": [
-            {"modality": medium.modality, "mime_type": medium.mime_type, "path": str(path)}
+            {
+                "modality": medium.modality,
+                "mime_type": medium.mime_type,
+                "size_bytes": len(medium.data),
+                "path": str(path),
+            }
             for medium, path in zip(reply.media, saved, strict=True)
         ],
-        "failures": [{"modality": failure.modality, "error": str(failure.error)} for failure in reply.failures],
+        "failures": [
+            {"modality": failure.modality, "code": failure.error.code, "error": str(failure.error)}
+            for failure in reply.failures
+        ],
     }

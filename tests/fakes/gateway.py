@@ -137,6 +137,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer, media_pb2_grpc.MediaS
         self.deadlines_s: list[float | None] = []
         self.systems = ["next-gpt", "llava-1.5"]
         self.inputs = {"next-gpt": ["text", "image", "audio", "video"]}
+        self.outputs = {"next-gpt": ["text", "image", "audio", "video"]}
         self.inline_media_bytes = 4 << 20
         self.described = 0
         self._token = token
@@ -278,5 +279,10 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer, media_pb2_grpc.MediaS
         versions = types_pb2.VersionSet(system=name, slots=VERSIONS)
         inputs = self.inputs.get(name, ["text", "image"])
         return gateway_pb2.SystemSummary(
-            name=name, source="arXiv", inputs=inputs, outputs=["text"], ready=True, versions=versions
+            name=name,
+            source="arXiv",
+            inputs=inputs,
+            outputs=self.outputs.get(name, ["text"]),
+            ready=True,
+            versions=versions,
         )

@@ -7,13 +7,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
 
-from anyplex.v1 import gateway_pb2
 from services.cli import main as main_module
 from services.deploy import launch, state, status
 from services.deploy.launch import UpOptions
@@ -51,21 +50,6 @@ def test_ask_as_json(cli: Cli, gateway: FakeGateway, picture: str) -> None:
     sampling = gateway.requests[0].sampling
     assert (sampling.seed, sampling.max_tokens, sampling.temperature) == (3, 9, 0.5)
     assert gateway.requests[0].system == "llava-1.5"
-
-
-def test_ask_saves_what_was_made(cli: Cli, gateway: FakeGateway, tmp_path: Path) -> None:
-    async def draws(request: gateway_pb2.GenerateRequest, context: fake.Context) -> AsyncIterator[gateway_pb2.Event]:
-        yield fake.accepted(request)
-        started = gateway_pb2.MediaStarted(modality="image", mime_type="image/png")
-        yield gateway_pb2.Event(node="draw", media_started=started)
-        yield gateway_pb2.Event(media_chunk=gateway_pb2.MediaChunk(data=b"abc", last=True))
-        yield fake.finished()
-
-    gateway.scripts = [draws]
-    ran = cli("ask", "draw", "--address", gateway.address, "--out", str(tmp_path / "made"))
-    made = tmp_path / "made" / "anyplex-req-1-0.png"
-    assert made.read_bytes() == b"abc"
-    assert str(made) in ran.err
 
 
 @pytest.mark.parametrize(
