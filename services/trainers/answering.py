@@ -21,10 +21,12 @@ from services.encoders.sound_reader import SoundReader
 from services.input_projectors.models import build_projector
 from services.input_projectors.projector import InputProjector
 from services.modules.lora import add_adapter, use_adapter
+from services.modules.signal_rows import SIGNAL_TENSORS, add_signal_rows
 from services.playroom.cases import Case, Verdict
 from services.playroom.media_cases import MediaCase
 from services.playroom.shares import wilson_95
 from services.playroom.studio import Medium
+from services.trainers.conversations import Encoder
 from services.trainers.results import Weights, float_tensors
 from services.trainers.run import load_decoder
 
@@ -70,16 +72,16 @@ class Answerer:
         self.media_id: int = self.tokenizer.get_vocab()[backbone.config["media_token"]]
         self.adapter: str | None = None
         if "think/lora" in slots:
-            lora = weights.store.get(slots["think/lora"])
-            add_adapter(
-                self.decoder,
-                ADAPTER,
-                rank=lora.config["rank"],
-                alpha=lora.config["alpha"],
-                targets=lora.config["targets"],
-                tensors=float_tensors(lora),
-            )
+            self._add_adapter(weights.store.get(slots["think/lora"]), Encoder(backbone.read_file("tokenizer.json")))
             self.adapter = ADAPTER
+
+    def _add_adapter(self, lora: Artifact, words: Encoder) -> None:
+        tensors = float_tensors(lora)
+        rows = {name: tensors.pop(name) for name in SIGNAL_TENSORS if name in tensors}
+        sizes = {name: lora.config[name] for name in ("rank", "alpha", "targets")}
+        add_adapter(self.decoder, ADAPTER, **sizes, tensors=tensors)
+        if rows:
+            add_signal_rows(self.decoder, ADAPTER, words.signal_ids(), rows)
 
     def embed(self, messages: Sequence[dict[str, Any]], media: Sequence[m.Media]) -> Tensor:
         """Embeds a conversation with its media, one for each placeholder (1TD)."""

@@ -1,11 +1,12 @@
 """What a generator is conditioned on: the text encoder of captions, one for each medium.
 
 Captions have few words in a fixed order, so the encoder is a table: words that belong together are summed into one
-token, at the token that they are about. It learns together with the generator and never serves: projectors learn
-to hit what it gives, from captions alone.
+token, at the token that they are about. The table is random and stays so: codes of different words are nearly
+orthogonal, which is all that a generator needs to tell them apart, and projectors can learn to hit them before there
+is a generator. It never serves.
 """
 
-# B captions, K tokens, W words of a token, D conditioning width
+# B captions, K tokens, W words of a token, D conditioning width, V words
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
 from services.playroom.sayings import MOTIONS
@@ -40,6 +42,8 @@ WORDS: Final = tuple(
 )
 _INDEX: Final = {word: index + 1 for index, word in enumerate(WORDS)}
 _MAX_WORDS: Final = 3
+_SEED: Final = 20_260
+_TOKEN_WEIGHT: Final = 0.7
 
 
 def _found(groups: Sequence[Sequence[str]], text: str) -> list[str]:
@@ -100,21 +104,27 @@ def word_ids(modality: str, captions: Sequence[str]) -> Tensor:
 
 
 class CaptionEncoder(nn.Module):
-    """Captions of one medium → conditioning (BKD)."""
+    """Captions of one medium → conditioning (BKD), by codes that follow from the width alone."""
+
+    words: Tensor
+    tokens: Tensor
 
     def __init__(self, modality: str, width: int) -> None:
         super().__init__()
         self.modality = modality
-        self.words = nn.Embedding(len(WORDS) + 1, width, padding_idx=_PADDING)
-        self.tokens = nn.Parameter(torch.randn(N_TOKENS[modality], width) * 0.7)
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        generator = torch.Generator().manual_seed(_SEED + list(N_TOKENS).index(modality))
+        words_VD = torch.randn(len(WORDS) + 1, width, generator=generator)
+        words_VD[_PADDING] = 0
+        tokens_KD = _TOKEN_WEIGHT * torch.randn(N_TOKENS[modality], width, generator=generator)
+        self.register_buffer("words", words_VD, persistent=False)
+        self.register_buffer("tokens", tokens_KD, persistent=False)
 
     def forward(self, ids_BKW: Tensor) -> Tensor:
         """Encodes ids of words; every token has a variance of one."""
-        normed: Tensor = self.norm(self.words(ids_BKW).sum(2) + self.tokens)
-        return normed
+        summed_BKD = self.words[ids_BKW].sum(2) + self.tokens
+        return F.layer_norm(summed_BKD, summed_BKD.shape[-1:])
 
     def encode(self, captions: Sequence[str]) -> Tensor:
         """Encodes captions (BKD)."""
-        encoded: Tensor = self(word_ids(self.modality, captions).to(self.tokens.device))
+        encoded: Tensor = self(word_ids(self.modality, captions).to(self.words.device))
         return encoded

@@ -24,6 +24,8 @@ from services.playroom.words import COLORS, SIZES
 from services.trainers.media import CELLS, MAX_WORDS, Shown, TokenWords, tokens_of
 
 IGNORED = -100
+_SIGNAL = re.compile(r"<\|(image|video|audio)_\d+\|>")
+_FIRST_SIGNALS = ("<|image_0|>", "<|video_0|>", "<|audio_0|>")
 _MEDIUM = f"{MEDIA_BEGIN}{MEDIA}{MEDIA_END}"
 _SYSTEM_TEXTS = ("you are a helpful assistant.", "answer briefly.", "You answer questions about pictures.")
 
@@ -36,6 +38,8 @@ class Conversation:
     media: tuple[Shown, ...]
     kinds: tuple[str, ...] = ()
     """Kind of every answer, in order."""
+    makes: tuple[tuple[str, str], ...] = ()
+    """Modality and caption of everything that answers make, in order: one for each block of signal tokens."""
 
 
 def vary(prompt: str, rng: np.random.Generator) -> str:
@@ -87,13 +91,17 @@ class Turn:
     table: str = ""
     """A scene in words, before the question."""
     is_spoken: bool = False
+    made: tuple[Shown, ...] = ()
+    """Media that stand behind the answer: what an earlier turn has made."""
+    makes: tuple[tuple[str, str], ...] = ()
+    """Modality and caption of what the answer makes by its signal tokens."""
 
     @property
     def n_tokens(self) -> int:
         """About how many tokens it is."""
         said = "" if self.is_spoken else self.question.prompt
         words = sum(len(_TOKEN.findall(text)) for text in (self.table, said, self.question.answer))
-        return words + sum(tokens_of(medium) + 2 for medium in self.media) + 4
+        return words + sum(tokens_of(medium) + 2 for medium in (*self.media, *self.made)) + 4
 
 
 def tokens_in(turns: Sequence[Turn]) -> int:
@@ -109,9 +117,11 @@ def write_conversation(turns: Sequence[Turn], rng: np.random.Generator) -> Conve
     for turn in turns:
         asked = "" if turn.is_spoken else vary(turn.question.prompt, rng)
         given = _MEDIUM * len(turn.media)
-        pieces.append(f"<|user|>{given}{turn.table}{asked}<|end|><|assistant|>{turn.question.answer}<|end|>")
-    media = tuple(medium for turn in turns for medium in turn.media)
-    return Conversation("".join(pieces), media, tuple(turn.question.kind for turn in turns))
+        answer = turn.question.answer + _MEDIUM * len(turn.made)
+        pieces.append(f"<|user|>{given}{turn.table}{asked}<|end|><|assistant|>{answer}<|end|>")
+    media = tuple(medium for turn in turns for medium in (*turn.media, *turn.made))
+    makes = tuple(made for turn in turns for made in turn.makes)
+    return Conversation("".join(pieces), media, tuple(turn.question.kind for turn in turns), makes)
 
 
 class ConversationMaker:
@@ -194,6 +204,11 @@ class TokenBatch:
         answer (BL): index of the answer that the position belongs to, counted through the batch.
         media_at (N): flat positions of the media tokens, in order.
         words (NW): ids of the words of every media token, -1 beyond them; all -1 where real features take its place.
+        blocks (M): flat positions of the first signal token of everything that answers make.
+
+    Attributes:
+        kinds: Kind of every answer.
+        makes: Modality and caption of everything that answers make, in order.
     """
 
     ids: Tensor
@@ -203,6 +218,8 @@ class TokenBatch:
     media_at: Tensor
     words: Tensor
     kinds: list[str]
+    blocks: Tensor
+    makes: list[tuple[str, str]]
 
 
 class Encoder:
@@ -213,9 +230,12 @@ class Encoder:
 
         self.tokenizer: Any = Tokenizer.from_str(tokenizer_json.decode())
         self._word_ids: dict[str, int] = {}
+        self._piece_ids: dict[str, list[int]] = {}
         ids: dict[str, int] = self.tokenizer.get_vocab(with_added_tokens=True)
         self._media, self._pad = ids[MEDIA], ids["<|pad|>"]
         self._end, self._assistant = ids["<|end|>"], ids["<|assistant|>"]
+        self._first_signals = [ids[name] for name in _FIRST_SIGNALS if name in ids]
+        self._handed_over = [self._media, ids[MEDIA_BEGIN], ids[MEDIA_END]]
 
     def word(self, text: str) -> int:
         """Id of a word that is one token.
@@ -229,6 +249,17 @@ class Encoder:
                 raise ValueError(f"{text!r} is {len(ids)} tokens, expected one")
             self._word_ids[text] = int(ids[0])
         return self._word_ids[text]
+
+    def _pieces(self, text: str) -> list[int]:
+        """Ids of a word, which may be more than one token."""
+        if text not in self._piece_ids:
+            self._piece_ids[text] = [int(piece) for piece in self.tokenizer.encode(text).ids]
+        return self._piece_ids[text]
+
+    def signal_ids(self) -> list[int]:
+        """Ids of all signal tokens."""
+        ids: dict[str, int] = self.tokenizer.get_vocab(with_added_tokens=True)
+        return sorted(row for token, row in ids.items() if _SIGNAL.fullmatch(token))
 
     def __call__(self, conversations: Sequence[Conversation], given: Sequence[TokenWords | int]) -> TokenBatch:
         """Encodes conversations, padded to the longest.
@@ -258,6 +289,7 @@ class Encoder:
                 weights[i, start:stop] = (stop - start) ** -0.75
                 answers[i, start:stop] = n_answers
                 n_answers += 1
+        labels[np.isin(labels, self._handed_over)] = IGNORED  # nobody says media
         return TokenBatch(
             ids=torch.from_numpy(ids),
             labels=torch.from_numpy(labels),
@@ -266,6 +298,8 @@ class Encoder:
             media_at=torch.from_numpy(np.flatnonzero(ids.reshape(-1) == self._media)),
             words=self._words(given),
             kinds=[kind for c in conversations for kind in c.kinds],
+            blocks=torch.from_numpy(np.flatnonzero(np.isin(ids.reshape(-1), self._first_signals))),
+            makes=[made for c in conversations for made in c.makes],
         )
 
     def _words(self, given: Sequence[TokenWords | int]) -> Tensor:
@@ -276,6 +310,6 @@ class Encoder:
                 rows += [[-1] * MAX_WORDS] * medium
                 continue
             for words in medium:
-                ids = [self.word(word) for word in words]
+                ids = [piece for word in words for piece in self._pieces(word)][:MAX_WORDS]
                 rows.append(ids + [-1] * (MAX_WORDS - len(ids)))
         return torch.tensor(rows, dtype=torch.long).reshape(-1, MAX_WORDS)

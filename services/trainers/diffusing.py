@@ -1,6 +1,6 @@
 """Base generators: latent diffusion of pictures, films and sounds, conditioned on captions.
 
-The caption encoder learns along. Conditions are disturbed a little and now and then left out, so that generators
+Conditions are disturbed a little and now and then left out, so that generators
 take what projectors make of signals, and guidance has something to compare with.
 
 Source: Rombach et al. 2022, arXiv 2112.10752; velocities: Salimans & Ho 2022, arXiv 2202.00512; a schedule that
@@ -66,7 +66,7 @@ class Conditioning:
 
 
 class DiffusionStage:
-    """Trains the UNet of a generator and the encoder of its captions; the autoencoder is frozen."""
+    """Trains the UNet of a generator; autoencoder and the codes of captions are frozen."""
 
     def __init__(
         self, recipe: Recipe, device: torch.device, studio: Studio, earlier: Mapping[str, Tensor] | None = None
@@ -76,12 +76,10 @@ class DiffusionStage:
         self.studio = studio
         torch.manual_seed(recipe.seed)
         self.unet = build_denoiser(recipe.model["unet"])
-        self.captions = CaptionEncoder(studio.modality, int(recipe.model["caption_width"]))
-        self.averaged = copy.deepcopy(nn.ModuleDict({"unet": self.unet, "captions": self.captions}))
-        self.averaged.requires_grad_(False)
-        self.averaged.register_buffer("n_steps", torch.zeros(()))
-        modules = {"unet": self.unet, "captions": self.captions, "averaged": self.averaged}
-        self.trained = nn.ModuleDict(modules).to(device)
+        self.captions = CaptionEncoder(studio.modality, int(recipe.model["caption_width"])).to(device)
+        self.averaged = copy.deepcopy(self.unet).requires_grad_(False)
+        self.averaged.register_buffer("n_steps", torch.zeros(()), persistent=False)
+        self.trained = nn.ModuleDict({"unet": self.unet, "averaged": self.averaged}).to(device)
         if earlier is not None:
             self.trained.load_state_dict(earlier)
         self.scheduler = build_scheduler(recipe.model["scheduler"])
@@ -96,11 +94,11 @@ class DiffusionStage:
     @torch.no_grad()
     def _average(self) -> None:
         """Follows the weights; slowly, once there is something to follow."""
-        self.averaged.n_steps += 1
-        n_steps = float(self.averaged.n_steps)
+        counter = self.averaged.get_buffer("n_steps")
+        counter += 1
+        n_steps = float(counter)
         keep = min(_EMA, n_steps / (_EMA_WARMUP + n_steps))
-        followed = [*self.unet.parameters(), *self.captions.parameters()]
-        for mean, new in zip(self.averaged.parameters(), followed, strict=True):
+        for mean, new in zip(self.averaged.parameters(), self.unet.parameters(), strict=True):
             mean.lerp_(new, 1 - keep)
 
     def loss(self, batch: MadeBatch) -> Tensor:
@@ -126,9 +124,9 @@ class DiffusionStage:
     @torch.no_grad()
     def sample(self, captions: Sequence[str], seed: int, steps: int, guidance: float) -> Tensor:
         """Makes latents of captions by the averaged weights."""
-        unet, encoder = self.averaged["unet"], self.averaged["captions"]
-        tokens_BKD = encoder.encode(captions)  # type: ignore[operator]
-        empty_BKD = encoder.encode([""]).expand_as(tokens_BKD)  # type: ignore[operator]
+        unet = self.averaged
+        tokens_BKD = self.captions.encode(captions)
+        empty_BKD = self.captions.encode([""]).expand_as(tokens_BKD)
         generator = torch.Generator().manual_seed(seed)
         latents = torch.randn(len(captions), *self.studio.latent_shape, generator=generator).to(self.device)
         scheduler = build_scheduler(self.recipe.model["scheduler"])

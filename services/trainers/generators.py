@@ -13,7 +13,6 @@ from services.playroom.films import FRAME_RATE_HZ, N_FRAMES
 from services.playroom.sounds import SOUND_S
 from services.playroom.words import IMAGE_SIDE_PX
 from services.trainers.autoencoding import PictureAutoencoderStage, build_autoencoder
-from services.trainers.captions import CaptionEncoder
 from services.trainers.diffusing import DiffusionStage
 from services.trainers.recipe import Recipe
 from services.trainers.results import Trained, Weights, float_tensors
@@ -61,12 +60,12 @@ def open_studio(modality: str, artifact: Artifact) -> Studio:
 
 
 def generator_results(recipe: Recipe, stage: DiffusionStage, autoencoder: Artifact) -> list[Trained]:
-    """What a finished diffusion stage stores: the generator, and the encoder of its captions for trainers.
+    """What a finished diffusion stage stores.
 
     A generator never encodes, so the encoder's half of the autoencoder stays behind.
     """
     modality = recipe.model["modality"]
-    tensors = _prefixed("unet", stage.averaged["unet"].state_dict())
+    tensors = _prefixed("unet", stage.averaged.state_dict())
     kept = {
         name: tensor
         for name, tensor in float_tensors(autoencoder).items()
@@ -80,19 +79,7 @@ def generator_results(recipe: Recipe, stage: DiffusionStage, autoencoder: Artifa
         "scheduler": recipe.model["scheduler"],
         "defaults": defaults,
     }
-    captions = stage.averaged["captions"].state_dict()
-    width = {"modality": modality, "width": int(recipe.model["caption_width"])}
-    return [
-        Trained(recipe.writes["generator"], "generator", TYPES[modality], config, {**tensors, **kept}, {}),
-        Trained(recipe.writes["captions"], "caption_encoder", "table", width, captions, {}),
-    ]
-
-
-def load_captions(artifact: Artifact) -> CaptionEncoder:
-    """Builds the encoder of captions of an artifact."""
-    encoder = CaptionEncoder(artifact.config["modality"], artifact.config["width"])
-    encoder.load_state_dict(float_tensors(artifact))
-    return encoder.requires_grad_(False).eval()
+    return [Trained(recipe.writes["generator"], "generator", TYPES[modality], config, {**tensors, **kept}, {})]
 
 
 def make_diffusion_stage(recipe: Recipe, weights: Weights, device: torch.device) -> DiffusionStage:

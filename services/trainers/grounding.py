@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from services.input_projectors.linear import LinearProjector
 from services.input_projectors.models import build_projector
 from services.modules.lora import adapter_modules, add_adapter, use_adapter
+from services.modules.signal_rows import SIGNAL_TENSORS, add_signal_rows
 from services.playroom.films import Film, draw_film
 from services.playroom.scenes import Scene, Split, draw_scene, seed_of
 from services.playroom.sounds import Sound, draw_sound
@@ -30,10 +31,10 @@ from services.trainers.inputs import Arrival, MediaBatch, MediaInputs, MediaRead
 from services.trainers.inputs import Encoder as MediaEncoder
 from services.trainers.language import (
     Mixture,
-    answer_logits,
     answer_loss,
     draw_conversations,
     embed_words,
+    labeled_logits,
     right_answers,
     share_right,
     splice,
@@ -50,6 +51,7 @@ from services.trainers.media import (
     said_in,
     words_of,
 )
+from services.trainers.outputs import MediaOutputs, OutputParts
 from services.trainers.recipe import Recipe
 from services.trainers.talks import Sources, TalkMaker
 
@@ -139,6 +141,23 @@ class GroundingParts:
     tokenizer_json: bytes
     adapter_tensors: dict[str, Tensor] | None = None
     encoder_configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outputs: dict[str, OutputParts] = field(default_factory=dict)
+
+
+@dataclass
+class Decoded:
+    """What the backbone makes of a batch.
+
+    Shapes:
+        embeddings, hidden: BLD, what went in and what came out.
+        logits: MV, at labeled positions only.
+        labeled_at: M, flat indices of those.
+    """
+
+    embeddings: Tensor
+    hidden: Tensor
+    logits: Tensor
+    labeled_at: Tensor
 
 
 class GroundingStage:
@@ -168,14 +187,29 @@ class GroundingStage:
         if taught:
             trained["encoders"] = nn.ModuleDict({modality: parts.encoders[modality] for modality in taught})
         if recipe.stage == "instruct":
-            lora = recipe.model["lora"]
-            sizes = {"rank": lora["rank"], "alpha": lora["alpha"], "targets": lora["targets"]}
-            add_adapter(self.decoder, ADAPTER, **sizes, tensors=parts.adapter_tensors)
-            self.adapter = ADAPTER
+            self._add_adapter()
             trained["lora"] = adapter_modules(self.decoder, ADAPTER)
+        self.outputs: MediaOutputs | None = None
+        if parts.outputs:
+            self.outputs = MediaOutputs(parts.outputs, device)
+            trained["output_projectors"] = self.outputs.projectors
         self.trained = nn.ModuleDict(trained)
         if n_batches := int(recipe.options.get("least_squares", 0)):
             self._solve(n_batches)
+
+    def _add_adapter(self) -> None:
+        """Puts an adapter beside the backbone, with rows for signal tokens where something is made."""
+        lora = self.recipe.model["lora"]
+        sizes = {"rank": lora["rank"], "alpha": lora["alpha"], "targets": lora["targets"]}
+        tensors = self.parts.adapter_tensors
+        rows: dict[str, Tensor] | None = None
+        if tensors is not None:
+            rows = {name: tensor for name, tensor in tensors.items() if name in SIGNAL_TENSORS} or None
+            tensors = {name: tensor for name, tensor in tensors.items() if name not in SIGNAL_TENSORS}
+        add_adapter(self.decoder, ADAPTER, **sizes, tensors=tensors)
+        if self.parts.outputs:
+            add_signal_rows(self.decoder, ADAPTER, self.words.signal_ids(), rows)
+        self.adapter = ADAPTER
 
     def batch_maker(self) -> Callable[[int], GroundedBatch]:
         """Returns the recipe's batches."""
@@ -234,25 +268,32 @@ class GroundingStage:
         embedding = self.decoder.get_input_embeddings()
         return embed_words(embedding, torch.tensor(rows, device=self.device), 0.0).float()
 
-    def _logits(self, batch: GroundedBatch, embedded: list[Tensor], noise: float = 0.0) -> tuple[Tensor, Tensor]:
+    def _run(self, batch: GroundedBatch, embedded: list[Tensor], noise: float = 0.0) -> Decoded:
         embedding = self.decoder.get_input_embeddings()
-        embeddings_BLD = embedding(batch.tokens.ids.to(self.device))
-        n_real = sum(batch.media.lengths)
-        words_ND = embed_words(embedding, batch.tokens.words[n_real:].to(self.device), noise)
-        media_ND = torch.cat([*(row.to(words_ND.dtype) for row in embedded), words_ND])
-        if len(media_ND):
-            embeddings_BLD = splice(embeddings_BLD, batch.tokens.media_at.to(self.device), media_ND)
         with use_adapter(self.decoder, self.adapter):
-            return answer_logits(self.decoder, embeddings_BLD, batch.tokens.labels.to(self.device))
+            embeddings_BLD = embedding(batch.tokens.ids.to(self.device))
+            n_real = sum(batch.media.lengths)
+            words_ND = embed_words(embedding, batch.tokens.words[n_real:].to(self.device), noise)
+            media_ND = torch.cat([*(row.to(words_ND.dtype) for row in embedded), words_ND])
+            if len(media_ND):
+                embeddings_BLD = splice(embeddings_BLD, batch.tokens.media_at.to(self.device), media_ND)
+            hidden_BLD = self.decoder.base_model(inputs_embeds=embeddings_BLD, use_cache=False).last_hidden_state
+            logits_MV, at_M = labeled_logits(self.decoder, hidden_BLD, batch.tokens.labels.to(self.device))
+        return Decoded(embeddings_BLD, hidden_BLD, logits_MV, at_M)
 
     def loss(self, batch: GroundedBatch) -> Tensor:
         """Cross-entropy of the answers, and how far embeddings are from the words they stand for.
 
-        The option `distance` weighs that of pictures and films, `spotting` that of sounds.
+        The option `distance` weighs that of pictures and films, `spotting` that of sounds, and `conditioning` how far
+        output projectors are from what generators are told by captions.
         """
         options = self.recipe.options
         embedded = self.inputs.embed(batch.media)
-        loss = answer_loss(*self._logits(batch, embedded, options.get("noise", 0.0)), batch.tokens)
+        run = self._run(batch, embedded, options.get("noise", 0.0))
+        loss = answer_loss(run.logits, run.labeled_at, batch.tokens)
+        if self.outputs is not None:
+            distance = self.outputs.distance(batch.tokens, run.hidden, run.embeddings)
+            loss = loss + options["conditioning"] * distance
         pairs = list(zip(batch.shown, embedded, strict=True))
         seen = [(medium, row_TD) for medium, row_TD in pairs if isinstance(medium, Scene | Film)]
         if seen and (weight := options.get("distance", 0.0)):
@@ -296,6 +337,9 @@ class GroundingStage:
             results = []
             for index in range(FINAL_BATCHES if final else 3):
                 batch = make(2**40 + index)
-                results.append(right_answers(*self._logits(batch, self.inputs.embed(batch.media)), batch.tokens))
+                run = self._run(batch, self.inputs.embed(batch.media))
+                results.append(right_answers(run.logits, run.labeled_at, batch.tokens))
+                if self.outputs is not None:
+                    results.append(self.outputs.right(batch.tokens, run.hidden, run.embeddings))
             scores.update(share_right(results, prefix))
         return scores

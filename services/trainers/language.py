@@ -35,6 +35,7 @@ from services.trainers.conversations import (
 )
 from services.trainers.media import words_of
 from services.trainers.recipe import Recipe
+from services.trainers.requests import draw_request
 from services.trainers.talks import Sources, TalkMaker, sentence_to_hear, spoken_words
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Mixture:
         spoken: The same, and half of the questions are spoken.
         speech: Sentences to write down, facts asked by voice.
         same_number: A picture and a sound.
+        making: Requests that want media, and some that do not.
     """
 
     n_tokens: int
@@ -114,6 +116,7 @@ class Mixture:
     spoken: float = 0.0
     speech: float = 0.0
     same_number: float = 0.0
+    making: float = 0.0
 
     @property
     def shares(self) -> dict[str, float]:
@@ -144,6 +147,9 @@ def draw_conversations(
         "spoken": lambda: talks.about(_SPOKEN_ABOUT, length, spoken=0.6),
         "speech": lambda: talks.transcripts(length),
         "same_number": lambda: talks.same_number(length),
+        "making": lambda: draw_request(
+            rng, Split.COMPOSITIONAL if speak_freely and rng.random() < 0.3 else Split.TRAIN
+        ),
     }
     shares = mixture.shares
     chosen = rng.choice(list(shares), n, p=list(shares.values()))
@@ -175,6 +181,11 @@ def splice(embeddings_BLD: Tensor, media_at_N: Tensor, media_ND: Tensor) -> Tens
 def answer_logits(decoder: PreTrainedModel, embeddings_BLD: Tensor, labels_BL: Tensor) -> tuple[Tensor, Tensor]:
     """Runs the decoder, and its head at labeled positions only (MV); returns their flat indices too."""
     hidden_BLD = decoder.base_model(inputs_embeds=embeddings_BLD, use_cache=False).last_hidden_state
+    return labeled_logits(decoder, hidden_BLD, labels_BL)
+
+
+def labeled_logits(decoder: PreTrainedModel, hidden_BLD: Tensor, labels_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Runs the head at labeled positions only (MV); returns their flat indices too."""
     at_M = (labels_BL.flatten() != IGNORED).nonzero().squeeze(1)
     head = decoder.get_output_embeddings()  # type: ignore[no-untyped-call]
     logits_MV: Tensor = head(hidden_BLD.flatten(0, 1)[at_M])

@@ -14,12 +14,14 @@ from services.encoders.clip_vision import ClipVision
 from services.encoders.whisper import WhisperEncoder
 from services.modules.lora import adapter_tensors
 from services.trainers.autoencoding import PictureAutoencoderStage
+from services.trainers.captions import CaptionEncoder
 from services.trainers.diffusing import DiffusionStage
 from services.trainers.generators import autoencoder_results, generator_results, make_diffusion_stage
 from services.trainers.grounding import GroundingParts, GroundingStage, ProjectorParts
 from services.trainers.hearing import HearingStage
 from services.trainers.language import Earlier, LanguageStage
 from services.trainers.loop import Loop, Progress
+from services.trainers.outputs import OutputParts
 from services.trainers.recipe import Recipe, read_recipe
 from services.trainers.results import Trained, Weights, float_tensors
 from services.trainers.spectrograms import SoundAutoencoderStage
@@ -88,8 +90,28 @@ def _grounding_stage(recipe: Recipe, weights: Weights, device: torch.device) -> 
             artifact = weights.find(earlier)
             projectors[modality] = ProjectorParts(artifact.type, dict(artifact.config), float_tensors(artifact))
     tokenizer_json = backbone.read_file("tokenizer.json")
-    parts = GroundingParts(encoders, projectors, load_decoder(backbone), tokenizer_json, encoder_configs=configs)
+    parts = GroundingParts(
+        encoders,
+        projectors,
+        load_decoder(backbone),
+        tokenizer_json,
+        adapter_tensors=float_tensors(weights.find(recipe.reads["adapter"])) if "adapter" in recipe.reads else None,
+        encoder_configs=configs,
+        outputs=_outputs(recipe, weights),
+    )
     return GroundingStage(recipe, device, parts)
+
+
+def _outputs(recipe: Recipe, weights: Weights) -> dict[str, OutputParts]:
+    """Output projectors of a recipe: those of an artifact, or new ones."""
+    found: dict[str, OutputParts] = {}
+    for modality, model in recipe.model.get("output_projectors", {}).items():
+        captions = CaptionEncoder(modality, model["config"]["output_width"])
+        found[modality] = OutputParts(model["type"], model["config"], None, captions)
+        if earlier := recipe.reads.get(f"{modality}_output_projector"):
+            artifact = weights.find(earlier)
+            found[modality] = OutputParts(artifact.type, dict(artifact.config), float_tensors(artifact), captions)
+    return found
 
 
 def _earlier_encoder(recipe: Recipe, weights: Weights) -> dict[str, torch.Tensor] | None:
@@ -151,8 +173,14 @@ def results_of(recipe: Recipe, stage: Stage, weights: Weights) -> list[Trained]:
         )
         for modality, part in stage.parts.projectors.items()
     ]
+    for modality, output in stage.parts.outputs.items():
+        if stage.outputs is not None:
+            tensors = stage.outputs.projectors[modality].state_dict()
+            slot = writes[f"{modality}_output_projector"]
+            results.append(Trained(slot, "output_projector", output.type, output.config, tensors, {}))
     for modality, encoder in stage.inputs.encoders.items():
-        if slot := writes.get(f"{modality}_encoder"):
+        if f"{modality}_encoder" in writes:
+            slot = writes[f"{modality}_encoder"]
             is_whisper = isinstance(encoder, WhisperEncoder)
             tensors = encoder.tensors_to_store() if isinstance(encoder, WhisperEncoder) else encoder.state_dict()
             config = stage.parts.encoder_configs[modality]

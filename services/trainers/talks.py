@@ -31,7 +31,6 @@ from services.trainers.media import Shown, Speech
 
 _TURN_TOKENS: Final = 14
 _SALAD: Final = 0.7  # what was said has to be written down, not what is usually said
-_SLIPS: Final = 0.5
 _N_SENTENCES: Final = 40_000
 
 
@@ -59,13 +58,27 @@ def _any_words(rng: np.random.Generator, count: int) -> list[str]:
 def sentence_to_hear(rng: np.random.Generator, salad: float = _SALAD) -> str:
     """A sentence of the playroom in a trained wording, or, for a share of `salad`, something that nobody says.
 
-    Half of that are words in any order, half are sentences with slips.
+    A third of that are sentences with slips, a third pieces of several sentences, a third words in any order.
     """
     if rng.random() >= salad:
         return sentence_from(rng)
-    if rng.random() < _SLIPS:
-        return _with_slips(sentence_from(rng), rng)
+    match int(rng.integers(3)):
+        case 0:
+            return _with_slips(sentence_from(rng), rng)
+        case 1:
+            return _in_pieces(rng)
     return " ".join(_any_words(rng, int(rng.integers(1, MAX_WORDS + 1))))
+
+
+def _in_pieces(rng: np.random.Generator) -> str:
+    """Pieces of one to three words, each out of another sentence: spoken as usual, and nothing tells what follows."""
+    said: list[str] = []
+    n_words = int(rng.integers(3, MAX_WORDS + 1))
+    while len(said) < n_words:
+        words = transcript_of(sentence_from(rng)).split()
+        first = int(rng.integers(len(words)))
+        said += words[first : first + int(rng.integers(1, 4))]
+    return " ".join(said[:n_words])
 
 
 def _with_slips(sentence: str, rng: np.random.Generator) -> str:

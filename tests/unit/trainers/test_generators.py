@@ -17,8 +17,7 @@ from services.playroom.sounds import draw_sound
 from services.playroom.synthesis import render_sounds
 from services.trainers import autoencoding, diffusing, spectrograms
 from services.trainers.autoencoding import PixelBatches, busy_crops, to_pixels, to_signed
-from services.trainers.captions import N_TOKENS
-from services.trainers.generators import TYPES, load_captions
+from services.trainers.generators import TYPES
 from services.trainers.results import Weights
 from services.trainers.run import run_recipe
 
@@ -62,13 +61,11 @@ def test_autoencoder_and_diffusion_become_a_generator_that_serves(medium: str, t
     for name in (first, f"{medium}-diffusion"):
         run_recipe(_tiny(name, tmp_path), out=tmp_path / "weights", runs=tmp_path / "runs")
     weights = Weights(tmp_path / "weights")
-    assert set(weights.slots("training")) == {autoencoder, f"{slot}_captions"}
+    assert set(weights.slots("training")) == {autoencoder}
     artifact = weights.find(f"next-gpt:{slot}")
     assert (artifact.kind, artifact.type) == ("generator", TYPES[modality])
     assert not any(name.startswith("vae.encoder.") for name in artifact.tensor_digests)
     assert load_generator(artifact, "float32", "cpu").modality == modality
-    encoder = load_captions(weights.find(f"training:{slot}_captions"))
-    assert encoder.encode([""]).shape == (1, N_TOKENS[modality], 64)
 
 
 def test_pixels_survive_the_way_to_an_autoencoder_and_back() -> None:

@@ -11,6 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
+from services.modules.signal_rows import SIGNAL_TENSORS
 from services.playroom.cases import picture_cases
 from services.playroom.scenes import Split
 from services.playroom.speech import can_speak
@@ -46,6 +47,10 @@ def _tiny(name: str, folder: Path, samples: int) -> Path:
         recipe["options"]["sentences"] = 6
     for projector in model.get("projectors", {}).values():
         projector["config"] |= {"feature_width": 32, "output_width": 32}
+    for projector in model.get("output_projectors", {}).values():
+        projector["config"] |= {"input_width": 32, "hidden_width": 16, "heads": 2, "ff_width": 16, "layers": 1}
+    if recipe["stage"] in GROUNDING:
+        recipe["workers"] = 0
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return path
@@ -61,11 +66,13 @@ def _few_scores(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_espeak
 @pytest.mark.timeout(240)
 def test_all_stages_run_one_after_the_other_and_fill_the_version_sets(tmp_path: Path) -> None:
-    for name in ("vision", "hearing", "language", "next-gpt-align", "next-gpt-instruct"):
+    for name in ("vision", "hearing", "language", "next-gpt-align", "next-gpt-instruct", "next-gpt-making"):
         run_recipe(_tiny(name, tmp_path, 8), out=tmp_path / "weights", runs=tmp_path / "runs")
     weights = Weights(tmp_path / "weights")
     slots = weights.slots("next-gpt")
-    assert set(slots) == {"see", "watch", "hear", "think", "see_in", "watch_in", "hear_in", "think/lora"}
+    understands = {"see", "watch", "hear", "think", "see_in", "watch_in", "hear_in", "think/lora"}
+    assert set(slots) == understands | {"draw_out", "film_out", "play_out"}
+    assert set(SIGNAL_TENSORS) <= set(weights.store.get(slots["think/lora"]).tensor_digests)
     assert slots["watch"] == slots["see"]
     assert weights.slots("llava-1.5") == {"see": slots["see"], "think": slots["think"]}
     for version in slots.values():
