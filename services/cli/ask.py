@@ -15,7 +15,7 @@ from services.cli.exits import Exit, exit_code
 from services.cli.given import InOrder, given, parts_of
 from services.cli.made import Saver, check_folder
 from services.cli.output import Progress, print_json, table
-from services.cli.wanted import Size, WantedMedia
+from services.cli.wanted import WantedMedia, size_px
 
 if TYPE_CHECKING:
     from anyplex import EventStream, Reply, RequestOptions
@@ -50,7 +50,7 @@ Examples:
 @click.option("--want", default="", metavar="MODALITIES", help="What must come: image, or image,audio.")
 @click.option("--steps", type=int, help="Denoising steps of media.")
 @click.option("--guidance", "guidance_scale", type=float, help="How closely media keep to what was asked; 1 is off.")
-@click.option("--size", "size_px", type=Size(), help="Of pictures and films, in pixels.")
+@click.option("--size", "size_px", callback=size_px, metavar="WxH", help="Of pictures and films, in pixels.")
 @click.option("--frames", type=int, help="Of films.")
 @click.option("--seconds", type=float, help="Of sounds.")
 @click.option("--gif", is_flag=True, help="Films as GIF instead of MP4.")

@@ -25,23 +25,19 @@ _APPLIES: Final[dict[str, tuple[str, ...]]] = {
 """Modalities that a parameter is for; those not named here are for every one."""
 
 
-class Size(click.ParamType):
-    """Width and height: ``64x48``, or one number for both."""
+def size_px(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Read width and height in pixels: ``64x48``, or one number for both.
 
-    name = "WxH"
-
-    def convert(
-        self,
-        value: object,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[int, int]:
-        """Return width and height in pixels."""
-        found = _SIZE.fullmatch(str(value))
-        if found is None:
-            self.fail(f"{str(value)[:40]!r}, width and height like 64x48 expected", param, ctx)
-        width, height = found.groups()
-        return int(width), int(height or width)
+    Raises:
+        click.BadParameter: It is neither.
+    """
+    if value is None:
+        return None
+    found = _SIZE.fullmatch(value)
+    if found is None:
+        raise click.BadParameter(f"{value[:40]!r}, width and height like 64x48 expected", ctx, param)
+    width, height = found.groups()
+    return int(width), int(height or width)
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ class WantedMedia:
         from anyplex import InvalidRequest, MediaParameters
 
         width, height = self.size_px or (None, None)
-        said = {
+        said: dict[str, Any] = {
             "width": width,
             "height": height,
             "steps": self.steps,
