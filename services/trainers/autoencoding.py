@@ -59,13 +59,17 @@ class PixelBatch:
 
 @dataclass(frozen=True)
 class PixelBatches:
-    """Makes batches of fresh scenes and, for a share, of frames of fresh films."""
+    """Makes batches of fresh scenes and, for a share, of frames of fresh films.
+
+    A share of `crops` of the batches shows busy squares of `crop` pixels a side: most of what pictures are is empty.
+    """
 
     seed: int
     batch: int
     films: float
     noisy: float
     crop: int = 0
+    crops: float = 0.0
 
     def __call__(self, index: int) -> PixelBatch:
         """Draws batch `index`."""
@@ -78,8 +82,10 @@ class PixelBatches:
         drawn_NFHW3 = draw_films([replace(film, noise_sigma=0.0) for film in films])
         clean_SHW3 = draw_scenes([replace(scene, noise_sigma=0.0) for scene in scenes])
         clean = to_signed(np.concatenate([clean_SHW3, *(drawn_NFHW3[i, j][None] for i, j in frames)]))
-        if self.crop:
+        if rng.random() < self.crops:
             clean = busy_crops(clean, self.crop, rng)
+        elif self.crops:
+            clean = clean[rng.permutation(len(clean))[: max(1, len(clean) // 4)]]  # whole pictures take as much longer
         sigmas = rng.uniform(0.0, 4.0, len(clean)) * (rng.random(len(clean)) < self.noisy) / 127.5
         noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
         noisy = clean + noise * torch.from_numpy(sigmas.astype(np.float32)).view(-1, 1, 1, 1)
@@ -153,7 +159,7 @@ class PictureAutoencoderStage:
         """Returns the recipe's batches."""
         options = self.recipe.options
         return PixelBatches(
-            self.recipe.seed, self.recipe.batch, options["films"], options["noisy"], int(options.get("crop", 0))
+            self.recipe.seed, self.recipe.batch, options["films"], options["noisy"], int(options["crop"]), options["crops"]
         )
 
     def loss(self, batch: PixelBatch) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from services.playroom.films import Film
-from services.playroom.media_questions import MediaQuestionMaker
+from services.playroom.media_questions import MediaQuestionMaker, pick
 from services.playroom.media_wordings import WRITE_DOWN
 from services.playroom.questions import Question, phrase
 from services.playroom.sayings import ask_fact
@@ -31,6 +31,7 @@ from services.trainers.media import Shown, Speech
 
 _TURN_TOKENS: Final = 14
 _SALAD: Final = 0.7  # what was said has to be written down, not what is usually said
+_SHORT_LETTERS: Final = 5
 _N_SENTENCES: Final = 40_000
 
 
@@ -58,16 +59,27 @@ def _any_words(rng: np.random.Generator, count: int) -> list[str]:
 def sentence_to_hear(rng: np.random.Generator, salad: float = _SALAD) -> str:
     """A sentence of the playroom in a trained wording, or, for a share of `salad`, something that nobody says.
 
-    A third of that are sentences with slips, a third pieces of several sentences, a third words in any order.
+    That is sentences with slips, pieces of several sentences, words in any order, and short words close together, a
+    quarter each.
     """
     if rng.random() >= salad:
         return sentence_from(rng)
-    match int(rng.integers(3)):
+    match int(rng.integers(4)):
         case 0:
             return _with_slips(sentence_from(rng), rng)
         case 1:
             return _in_pieces(rng)
+        case 2:
+            return _short_words(rng)
     return " ".join(_any_words(rng, int(rng.integers(1, MAX_WORDS + 1))))
+
+
+def _short_words(rng: np.random.Generator) -> str:
+    """Short words, which run into each other when spoken, with a longer one here and there; rare ones as often."""
+    words = spoken_words()
+    short = [word for word in words if len(word) <= _SHORT_LETTERS]
+    count = int(rng.integers(2, MAX_WORDS + 1))
+    return " ".join(pick(rng, short if rng.random() < 0.8 else words) for _ in range(count))
 
 
 def _in_pieces(rng: np.random.Generator) -> str:
