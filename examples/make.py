@@ -35,6 +35,7 @@ SPEECH = {
     "what-color-is-the-star.ogg": ("what color is the star?", "en-us"),
     "how-many-objects-are-there.mp3": ("how many objects are there?", "en-gb-x-rp+f2"),
     "what-is-the-opposite-of-left.ogg": ("what is the opposite of left?", "en-us+m3"),
+    "draw-a-large-blue-square.ogg": ("draw a large blue square", "en-us+f4"),
 }
 
 

@@ -5,25 +5,27 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
+from services.cli.made import save_as_next
 from services.cli.main import guarded
 from services.cli.memory import resident_tree
 from services.cli.output import Progress, mebibytes, table
 from services.cli.temporary import temporary_cluster
 
 if TYPE_CHECKING:
-    from anyplex import Client, Medium, Reply
+    from anyplex import Client, MadeMedium, Medium, Reply
     from services.deploy.state import ClusterState
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
+MADE = Path(".runs") / "demo"
+"""Folder of what is made, seen from where the demo was started."""
 
 MODALITIES = {
     ".png": "image", ".jpg": "image", ".wav": "audio", ".flac": "audio", ".mp3": "audio", ".ogg": "audio",
@@ -41,6 +43,8 @@ class Question:
         media: Files, in the order in which they are handed in, before the words.
         speech: File in which the words are spoken.
         says: What is said in it.
+        makes: What has to be made, by modality: words that its caption has.
+        hands_back: Whether the turn begins anew, with what was made in the one before handed in first.
         then: Next question of the same conversation.
     """
 
@@ -49,6 +53,8 @@ class Question:
     media: tuple[str, ...] = ()
     speech: str = ""
     says: str = ""
+    makes: Mapping[str, str] = field(default_factory=dict)
+    hands_back: bool = False
     then: Question | None = None
 
     @property
@@ -58,17 +64,24 @@ class Question:
 
     def modalities(self) -> set[str]:
         """Return what a system must take to be asked this."""
-        return {"text", *(modality_of(name) for name in self.files)} | (self.then.modalities() if self.then else set())
+        back = self.then.makes if self.then is not None and self.then.hands_back else ()
+        handed_in = {"text", *(modality_of(name) for name in self.files), *(self.makes if back else ())}
+        return handed_in | (self.then.modalities() if self.then else set())
 
-    def parts(self) -> list[str | Medium]:
-        """Return what is sent."""
+    def outputs(self) -> set[str]:
+        """Return what a system must make to be asked this."""
+        return {"text", *self.makes} | (self.then.outputs() if self.then else set())
+
+    def parts(self, made: Sequence[MadeMedium] = ()) -> list[str | Medium | MadeMedium]:
+        """Return what is sent; what was made in the turn before is handed back where that is asked."""
         from anyplex import Medium
 
-        media = [Medium(EXAMPLES / name, modality=modality_of(name)) for name in self.files]
+        back = list(made) if self.hands_back else []
+        media = [*back, *(Medium(EXAMPLES / name, modality=modality_of(name)) for name in self.files)]
         return [*media, self.question] if self.question else [*media]
 
     def __str__(self) -> str:
-        shown = [f"[{name}]" for name in self.media]
+        shown = [*(["[what was made]"] if self.hands_back else []), *(f"[{name}]" for name in self.media)]
         return " ".join([*shown, f'[{self.speech}, says "{self.says}"]' if self.speech else self.question])
 
 
@@ -111,18 +124,22 @@ def ask_all(state: ClusterState, systems: tuple[str, ...], questions: list[Quest
     asked = as_expected = 0
     with Client(state.address, token=state.token) as client:
         for system in systems:
-            takes = client.describe(system).system.inputs
-            click.echo(f"\n=== {system} (takes {', '.join(takes)})")
-            fitting = [question for question in questions if question.modalities() <= set(takes)]
+            about = client.describe(system).system
+            click.echo(f"\n=== {system} (takes {', '.join(about.inputs)}; makes {', '.join(about.outputs)})")
+            fitting = [
+                question
+                for question in questions
+                if question.modalities() <= set(about.inputs) and question.outputs() <= set(about.outputs)
+            ]
             for question in fitting:
                 for step, reply in _answers(client, system, question):
                     first_s = first_s or time.monotonic() - started
                     asked += 1
-                    as_expected += reply.text.strip() == step.answer
-                    _show(step, reply)
+                    as_expected += _show(step, reply)
             if len(fitting) < len(questions):
-                click.echo(f"\n{len(questions) - len(fitting)} more questions are about what {system} does not take")
-    click.echo(f"\n{as_expected} of {asked} answers are, word for word, what a person would say")
+                left = len(questions) - len(fitting)
+                click.echo(f"\n{left} more questions are about what {system} does not take or make")
+    click.echo(f"\n{as_expected} of {asked} answers are what a person would say, word for word, and make")
     return first_s
 
 
@@ -131,23 +148,46 @@ def _answers(client: Client, system: str, question: Question) -> Iterator[tuple[
     from anyplex import Message
 
     history: list[Message] = []
+    made: Sequence[MadeMedium] = ()
     step: Question | None = question
     while step is not None:
-        parts = step.parts()
+        if step.hands_back and not made:
+            click.echo(f"\n{step}\n  → not asked: nothing was made to hand back")
+            return
+        history = [] if step.hands_back else history
+        parts = step.parts(made)
         with Progress(f"asking {system}"):
             reply = client.generate(parts, system=system, history=history, seed=1)
         yield step, reply
-        history += [Message("user", parts), Message("assistant", reply.text)]
-        step = step.then
+        history += [Message("user", parts), reply.as_message()]
+        made, step = reply.media, step.then
 
 
-def _show(question: Question, reply: Reply) -> None:
+def _show(question: Question, reply: Reply) -> bool:
+    """Print an answer, keep what was made; return whether it is what a person would say and make."""
     text = reply.text.strip()
     expected = "" if text == question.answer else f"   (expected: {question.answer})"
     by_node = ", ".join(f"{timing.node} {1000 * (timing.end_s - timing.start_s):.0f} ms" for timing in reply.timings)
     click.echo(f"\n{question}")
     click.echo(f"  → {text}{expected}")
+    right = [_show_medium(medium, question.makes) for medium in reply.media]
+    for failure in reply.failures:
+        click.echo(f"  → no {failure.modality or 'medium'}: {failure.error}")
     click.echo(f"    {1000 * reply.elapsed_s:.0f} ms in all: {by_node}")
+    return not expected and all(right) and sorted(medium.modality for medium in reply.media) == sorted(question.makes)
+
+
+def _show_medium(medium: MadeMedium, wanted: Mapping[str, str]) -> bool:
+    """Write a medium, print where and what the playroom's judge reads in it; return whether that is wanted."""
+    from services.playroom import studio
+    from services.playroom.making_judges import caption_of_medium
+
+    path = save_as_next(medium, MADE)
+    read = caption_of_medium(studio.Medium(medium.modality, medium.mime_type, medium.data))
+    is_right = medium.modality in wanted and wanted[medium.modality] in read
+    expected = "" if is_right else f"   (expected: {wanted.get(medium.modality, 'none')})"
+    click.echo(f"  → {path}: {read or 'nothing that a judge can read'}{expected}")
+    return is_right
 
 
 def _show_cluster(state: ClusterState) -> None:

@@ -11,12 +11,14 @@ from PIL import Image
 
 from services.playroom.codecs import decode_film, decode_sound
 from services.playroom.fact_sentences import wrong_with_facts
+from services.playroom.films import film_caption
 from services.playroom.judging import read_picture
 from services.playroom.listening import read_sound
 from services.playroom.media_cases import judge_answer
 from services.playroom.requests import Making, Request
+from services.playroom.sounds import sound_caption
 from services.playroom.studio import Medium
-from services.playroom.wanted import Wanted, WantedScene, WantedSound
+from services.playroom.wanted import Wanted, WantedObject, WantedScene, WantedSound
 from services.playroom.watching import read_film
 
 _MAX_PIXELS = 4096 * 4096
@@ -59,6 +61,29 @@ def _read_and_compare(wanted: Wanted, data: bytes) -> str:
         case _:
             watched = read_film(decode_film(data))
             return wanted.differs(watched) if watched is not None else "shows nothing that the judge can read"
+
+
+def caption_of_medium(medium: Medium) -> str:
+    """Reads a medium as the caption that it deserves; empty where the judge cannot tell or the bytes say nothing."""
+    import av
+
+    try:
+        match medium.modality:
+            case "image":
+                with Image.open(io.BytesIO(medium.data)) as picture:
+                    seen = read_picture(picture) if picture.width * picture.height <= _MAX_PIXELS else None
+                objects = sorted(seen.objects) if seen else []
+                return (
+                    WantedScene(tuple(WantedObject(*item) for item in objects), seen.background).caption if seen else ""
+                )
+            case "audio":
+                heard = read_sound(*decode_sound(medium.data))
+                return sound_caption(heard) if heard else ""
+            case _:
+                watched = read_film(decode_film(medium.data))
+                return film_caption(watched) if watched else ""
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, av.FFmpegError):
+        return ""
 
 
 def has_decided_rightly(makings: Sequence[Making], made: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from services.playroom.filling import fill
 from services.playroom.filming import draw_films, encode_gif
 from services.playroom.making import ANSWER_ONLY, MAKING_CELLS
 from services.playroom.making_cases import KINDS, SPOKEN_CELLS, MakingCase, draw_making_cases
-from services.playroom.making_judges import wrong_with
+from services.playroom.making_judges import caption_of_medium, wrong_with
 from services.playroom.scenes import Scene, Split
 from services.playroom.sounds import Sound
 from services.playroom.speech import can_speak
@@ -82,6 +82,18 @@ def test_a_picture_of_something_else_is_told() -> None:
     other = replace(scene, background="black" if scene.background != "black" else "white")
     assert "background" in wrong_with(wanted, as_picture(other, rng))
     assert wanted.differs(facts_of(scene)) == ""
+
+
+def test_a_medium_is_read_as_the_caption_it_deserves() -> None:
+    for kind in ("text_to_image", "text_to_audio", "text_to_video"):
+        for case in _cases(kind, 8):
+            (medium,) = case.truth()[1]
+            words = caption_of_medium(medium).split()
+            assert set(case.request.makes[0].caption.replace(",", "").split()) - {"a", "an", "object", "sound"} <= {
+                word.strip(",") for word in words
+            } | {"one", "sounds"}
+    for modality in ("image", "audio", "video"):
+        assert caption_of_medium(Medium(modality, "", b"nothing")) == ""
 
 
 def test_films_are_judged_in_every_format_that_is_made() -> None:
