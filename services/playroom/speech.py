@@ -7,8 +7,6 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -99,16 +97,6 @@ def speak(utterance: Utterance, program: str = PROGRAM) -> Floats:
         raise SpeechError(f"{program} could not speak {utterance.sentence!r} as {utterance.voice}: {said}")
     # resampling may overshoot
     return np.clip(to_rate(*_wav_samples(done.stdout)), -1.0, 1.0)
-
-
-def speak_all(utterances: Sequence[Utterance], workers: int = 1, program: str = PROGRAM) -> list[Floats]:
-    """Speaks several sentences, `workers` at a time.
-
-    Raises:
-        SpeechError: espeak-ng is missing or fails.
-    """
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        return list(pool.map(lambda utterance: speak(utterance, program), utterances))
 
 
 def fits(samples_T: Floats) -> bool:
