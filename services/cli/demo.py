@@ -76,9 +76,9 @@ class Question:
         """Return what is sent; what was made in the turn before is handed back where that is asked."""
         from anyplex import Medium
 
-        back = list(made) if self.hands_back else []
-        media = [*back, *(Medium(EXAMPLES / name, modality=modality_of(name)) for name in self.files)]
-        return [*media, self.question] if self.question else [*media]
+        files = [Medium(EXAMPLES / name, modality=modality_of(name)) for name in self.files]
+        parts: list[str | Medium | MadeMedium] = [*(made if self.hands_back else ()), *files]
+        return [*parts, self.question] if self.question else parts
 
     def __str__(self) -> str:
         shown = [*(["[what was made]"] if self.hands_back else []), *(f"[{name}]" for name in self.media)]
