@@ -56,6 +56,25 @@ PIPELINE_CLASSES = {
 }
 
 
+def make_lcm(seed: int = 0) -> Any:
+    """Build a pipeline whose loop is not one of ours."""
+    import diffusers
+
+    config = CONFIGS["stable_diffusion"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = diffusers.UNet2DConditionModel(**config["unet"], time_cond_proj_dim=8)
+        vae = diffusers.AutoencoderKL(**config["vae"])
+    redraw(unet, seed)
+    redraw(vae, seed)
+    pipeline = diffusers.LatentConsistencyModelPipeline(
+        unet=unet.eval(), vae=vae.eval(), scheduler=diffusers.LCMScheduler(), text_encoder=None, tokenizer=None,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def make_scheduler(config: dict[str, Any]) -> Any:
     """Build a scheduler by its config."""
     import diffusers
