@@ -114,7 +114,8 @@ class LoadedBackbone:
             codec=codec,
             stop_ids=frozenset(_stop_ids(artifact, model, codec)),
             context_tokens=int(artifact.config.get("context_tokens") or most or 2048),
-            adds_input_embeddings=bool(artifact.config.get("adds_input_embeddings", False)),
+            # Small beside what they spare: a backbone need not know which projectors will read its blocks.
+            adds_input_embeddings=bool(artifact.config.get("adds_input_embeddings", bool(codec.signal_ids))),
             feeds_blocks=_feeds_blocks(artifact),
         )
 
@@ -179,7 +180,8 @@ class LoadedBackbone:
 
 
 def _feeds_blocks(artifact: Artifact) -> bool:
-    feed = artifact.config.get("signal_feed", "token")
+    # The same states either way: the tokens are known. At once spares a model step for all but one of them.
+    feed = artifact.config.get("signal_feed", "block")
     if feed not in ("token", "block"):
         raise FailedPrecondition(f"artifact {artifact.version}: signal_feed {feed!r}, 'token' or 'block' expected")
     return bool(feed == "block")

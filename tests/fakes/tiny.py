@@ -18,10 +18,12 @@ from tests.fakes.tiny_generators import EMBED_WIDTH, TEXT_WIDTH, TOKENS
 
 EVERYTHING = Path(__file__).parent / "everything.yaml"
 """A system that reads text, pictures, films and sounds."""
+MAKING = Path(__file__).parent / "making.yaml"
+"""One that reads text and pictures, and makes pictures, films and sounds."""
 FEATURE_WIDTH = 32
 BACKBONE_WIDTH = 48
 CONTEXT_TOKENS = 256
-SIGNALS = {"image": 4, "audio": 2}
+SIGNALS = {"image": 4, "audio": 2, "video": 6}
 LINES = [
     "a large red circle at the top left and a small blue square at the center, on a white background",
     "what colour is the small ring? orange. how many squares are there? two.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 
@@ -154,6 +155,42 @@ def test_endless_text_is_refused_unread(codec: TextCodec) -> None:
 def test_a_tokenizer_without_the_signals_is_refused() -> None:
     with pytest.raises(FailedPrecondition, match=r"<\|image_4\|>"):
         make_codec(signals={"image": 5})
+
+
+def test_signals_may_have_names_of_their_own() -> None:
+    """NExT-GPT's are ordinary words added to its tokenizer; typed by people they stay words."""
+    files = dict(tiny.tokenizer_files())
+    names = {"<|reserved_0|>": "[IMG0]", "<|reserved_1|>": "[IMG1]"}
+    tables = json.loads(files["tokenizer.json"])
+    for token in tables["added_tokens"]:
+        if token["content"] in names:
+            token.update(content=names[token["content"]], special=False)
+    files["tokenizer.json"] = json.dumps(tables).encode()
+    codec = make_codec(files, signals={"image": 2}, signal_names={"image": "[IMG{}]"})
+    ids = codec.signal_ids["image"]
+    assert [codec.backend.id_to_token(number) for number in ids] == ["[IMG0]", "[IMG1]"]
+    assert set(ids) <= codec.control_ids
+    for text in ("[IMG0]", "draw [IMG0][IMG1] twice", "[IM", "G0]"):
+        runs = codec.encode(user(text), raw=False, most_tokens=MOST)
+        assert set(ids).isdisjoint(ids_of(runs)), text
+        assert codec.decode(ids_of(runs)) == text
+    assert codec.decode((*ids, *codec.encode(user("a"), raw=True, most_tokens=MOST)[0])) == "a"  # type: ignore[misc]
+    assert (
+        codec.fingerprint != make_codec(files, signals={"image": 2}, signal_names={"image": "<|image_{}|>"}).fingerprint
+    )
+
+
+@pytest.mark.parametrize(
+    ("signals", "names"),
+    [
+        ({"image": 2, "audio": 2}, {"audio": "<|image_{}|>"}),
+        ({"image": 2}, {"image": "<|image_0|>"}),
+        ({"image": 0}, {}),
+    ],
+)
+def test_signals_that_cannot_be_told_apart_are_refused(signals: dict[str, int], names: dict[str, str]) -> None:
+    with pytest.raises(FailedPrecondition, match="at least one token for each modality"):
+        make_codec(signals=signals, signal_names=names)
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,0 +1,163 @@
+"""A system that makes, whole and small, over gRPC and inside one process: from words to files."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import pytest
+
+from graph.caller import Caller
+from graph.cards import check_cards
+from graph.compile import compile_system
+from graph.executor import Executor
+from graph.messages import (
+    Event,
+    Finished,
+    MediaChunk,
+    MediaFailed,
+    MediaParameters,
+    MediaStarted,
+    Message,
+    Part,
+    Request,
+    Sampling,
+    TextDelta,
+)
+from graph.profile import load_profile
+from graph.validate import load_system
+from services.artifacts import ArtifactStore
+from services.deploy.versions import architectures
+from services.runtime.caller import GrpcCaller
+from services.runtime.component import Component
+from services.runtime.convert import card_from_proto
+from services.runtime.directory import Entry, Routes
+from services.runtime.local_caller import LocalCaller
+from services.runtime.server import ComponentServer
+from services.runtime.settings import RuntimeSettings
+from services.runtime.tensors import ChannelPool
+from tests.fakes import tiny
+from tests.fakes.components import components_of
+
+STARTS = {"image": b"\x89PNG", "audio": b"RIFF", "video": b""}
+
+
+class Studio:
+    """The small system that makes."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        spec = load_system(tiny.MAKING)
+        self.versions = tiny.fill(store, spec)
+        self.versions["think/lora"] = tiny.adapter(store, signals=True)
+        shapes = architectures(store, self.versions)
+        self.plan = compile_system(spec, load_profile("local"), self.versions, shapes)
+        self.components: dict[str, Component] = components_of(store, self.plan)
+
+    @contextlib.asynccontextmanager
+    async def local(self) -> AsyncIterator[Caller]:
+        for component in self.components.values():
+            await component.start()
+        yield LocalCaller(self.components)
+        for component in self.components.values():
+            await component.stop()
+
+    @contextlib.asynccontextmanager
+    async def grpc(self) -> AsyncIterator[Caller]:
+        servers = [ComponentServer(component, RuntimeSettings()) for component in self.components.values()]
+        addresses = [await server.start() for server in servers]
+        versions = frozenset(self.versions.values())
+        entries = tuple(
+            Entry(address, component, address, versions=versions)
+            for component, address in zip(self.components, addresses, strict=True)
+        )
+        channels = ChannelPool()
+        # Signal states and conditioning travel by reference here, so that leases are exercised too.
+        for component in self.components.values():
+            component.context.tensors.inline_bytes = 64
+        yield GrpcCaller(Routes(entries), channels)
+        await channels.close()
+        for server in servers:
+            await server.stop(grace_s=1.0)
+
+    def request(self, *outputs: str, **sampling: object) -> Request:
+        numbers = Sampling(**{"max_tokens": 24, "seed": 5, **sampling})  # type: ignore[arg-type]
+        quick = {modality: MediaParameters(steps=2) for modality in STARTS}
+        said = (Message("user", (Part(text="what colour is it?"),)),)
+        return Request("r1", "making", said, self.versions, numbers, tuple(outputs), quick)
+
+    async def ask(self, caller: Caller, request: Request) -> list[Event]:
+        run = Executor(caller).run(self.plan, request, time.monotonic() + 60)
+        async with contextlib.aclosing(run) as events:
+            return [event async for event in events]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ArtifactStore:
+    return ArtifactStore(tmp_path_factory.mktemp("making"))
+
+
+@pytest.fixture
+def studio(store: ArtifactStore) -> Studio:
+    return Studio(store)
+
+
+@pytest.fixture(params=["local", "grpc"])
+def way(request: pytest.FixtureRequest, studio: Studio) -> Callable[[], contextlib.AbstractAsyncContextManager[Caller]]:
+    return {"local": studio.local, "grpc": studio.grpc}[request.param]
+
+
+def files(events: list[Event]) -> dict[int, tuple[str, bytes]]:
+    """Modality and bytes of every medium that came whole."""
+    found: dict[int, tuple[str, bytes]] = {}
+    whole: set[int] = set()
+    for event in events:
+        if isinstance(event.body, MediaStarted):
+            found[event.body.media_index] = (event.body.modality, b"")
+        elif isinstance(event.body, MediaChunk):
+            modality, data = found[event.body.media_index]
+            found[event.body.media_index] = (modality, data + event.body.data)
+            whole |= {event.body.media_index} if event.body.last else set()
+    assert whole == set(found)
+    return found
+
+
+async def test_every_medium_that_must_come_comes(studio: Studio, way: Callable[[], object]) -> None:
+    async with way() as caller:  # type: ignore[attr-defined]
+        events = await studio.ask(caller, studio.request("image", "video", "audio"))
+        again = await studio.ask(caller, studio.request("image", "video", "audio"))
+        other = await studio.ask(caller, replace(studio.request("image"), sampling=Sampling(max_tokens=24, seed=6)))
+        assert not sum(len(component.context.tensors) for component in studio.components.values())
+    assert not [event.body for event in events if isinstance(event.body, MediaFailed)]
+    made = files(events)
+    assert {"image", "video", "audio"} <= {modality for modality, _ in made.values()}
+    assert all(data.startswith(STARTS[modality]) and data for modality, data in made.values())
+    assert isinstance(events[-1].body, Finished)
+    assert files(again) == made
+    assert files(other) != made
+    assert "<|" not in "".join(event.body.text for event in events if isinstance(event.body, TextDelta))
+
+
+async def test_cards_of_the_whole_system_agree(studio: Studio) -> None:
+    async with studio.local():
+        cards = {name: card_from_proto(component.card()) for name, component in studio.components.items()}
+        assert check_cards(studio.plan, cards) == []
+
+
+async def test_text_alone(studio: Studio) -> None:
+    async with studio.local() as caller:
+        events = await studio.ask(caller, studio.request("text", max_tokens=40))
+    assert not files(events)
+    assert isinstance(events[-1].body, Finished)
+
+
+async def test_a_generator_that_refuses_leaves_the_rest_alone(studio: Studio) -> None:
+    request = studio.request("image", "audio")
+    request = replace(request, media_parameters={**request.media_parameters, "image": MediaParameters(steps=10**6)})
+    async with studio.local() as caller:
+        events = await studio.ask(caller, request)
+    failed = [event for event in events if isinstance(event.body, MediaFailed)]
+    assert {event.node for event in failed} == {"draw"}
+    assert "audio" in {modality for modality, _ in files(events).values()}
+    assert isinstance(events[-1].body, Finished)
