@@ -91,6 +91,11 @@ class LoadedBackbone:
         # Blocks begin with their first token, so no other one is ever the model's to choose.
         self.forced_only_ids = tuple(sorted(number for family in families for number in family[1:]))
         self.longest_block = max(map(len, families), default=0)
+        if max(self.signal_ids, default=0) >= self.vocabulary:
+            raise FailedPrecondition(
+                f"artifact {self.version}: its tokenizer has signal tokens up to {max(self.signal_ids)}, its decoder "
+                f"knows {self.vocabulary} tokens"
+            )
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, dtype: str, device: str) -> LoadedBackbone:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ from services.artifacts import ArtifactStore
 from services.backbone.service import BackboneComponent
 from services.runtime.component import Held
 from services.runtime.telemetry import Metrics
-from services.runtime.tensors import from_torch
+from services.runtime.tensors import from_torch, to_torch
 from tests.fakes import tiny
 from tests.fakes.components import make_component, started
 
@@ -127,6 +129,42 @@ async def test_adapters_come_and_go(dtype: str, store: ArtifactStore) -> None:
         await component.unload_version(lora)
         assert {held.version for held in component.card().versions} == {version, other}
         assert texts(await run(component, request)) == bare
+
+
+async def test_an_adapter_may_bring_rows_for_signals(store: ArtifactStore) -> None:
+    version, lora, other = tiny.decoder(store), tiny.adapter(store, signals=True), tiny.adapter(store, 1, signals=True)
+    held = (Held(version), Held(lora, adapter=True), Held(other, adapter=True))
+    async with started(make_component(store, *held)) as component:
+        request = dataclasses.replace(ask(max_tokens=12), force_signals=("image",))
+        answers = await asyncio.gather(
+            *(run(component, request, m.VersionRef(version, adapter)) for adapter in (lora, other, "") * 2)
+        )
+        blocks = [next(event for event in events if isinstance(event, m.SignalBlock)) for events in answers]
+        embeddings = [to_torch(block.input_embeddings) for block in blocks if block.input_embeddings is not None]
+        rows = store.get(lora).load_tensors()["signal_embeddings"]
+        assert any(torch.equal(embeddings[0], rows[start : start + 4]) for start in range(len(rows) - 3))
+        assert torch.equal(embeddings[0], embeddings[3])
+        assert torch.equal(embeddings[2], embeddings[5])
+        assert not any(torch.equal(embeddings[a], embeddings[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+
+
+async def test_rows_that_do_not_fit_leave_nothing_behind(store: ArtifactStore) -> None:
+    tensors = store.get(tiny.adapter(store, signals=True)).load_tensors()
+    tensors["signal_head"] = tensors["signal_head"][1:].clone()
+    misfit = store.put(kind="adapter", type="lora", config=tiny.ADAPTER, tensors=tensors)
+    fits = tiny.adapter(store, signals=True)
+    async with started(make_component(store, Held(tiny.decoder(store)))) as component:
+        with pytest.raises(FailedPrecondition, match="signal_head"):
+            await component.load_version(Held(misfit, adapter=True))
+        assert [held.adapter for held in component.card().versions] == [False]
+        await component.load_version(Held(fits, adapter=True))
+
+
+async def test_signals_that_the_decoder_does_not_know_are_refused(store: ArtifactStore) -> None:
+    config = tiny.decoder_config({**tiny.LLAMA})
+    config["decoder"]["vocab_size"] = 10
+    with pytest.raises(FailedPrecondition, match="signal tokens up to"):
+        await make_component(store, Held(tiny.decoder(store, config=config))).start()
 
 
 def texts(events: list[m.DecodeEvent]) -> str:
