@@ -16,6 +16,7 @@ from graph.plan import SystemPlan
 from services.gateway.media import MediaStore
 from services.gateway.replay import Replays
 from services.gateway.runner import Runner, owner_of
+from services.gateway.said import KEPT_MEDIA, Said, forget_oldest
 from services.runtime.interceptors import AUTHORIZATION, TRACE_PARENT, metadata_of, request_id_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -211,14 +212,14 @@ class Conversation:
         return left
 
     async def _give(self, turn: int, events: AsyncGenerator[gateway_pb2.Event, None]) -> None:
-        said: list[str] = []
+        plan, settings = self.runner.plan_of(self.base.system), self.runner.settings
+        said = Said(plan.encoders, settings.inline_media_bytes)
         sequence, finished = 0, False
         try:
             async with contextlib.aclosing(events) as stream:
                 async for event in stream:
                     sequence = event.sequence + 1
-                    if event.WhichOneof("event") == "text":
-                        said.append(event.text.text)
+                    said.take(event)
                     finished = event.WhichOneof("event") == "finished"
                     await self._queue.put(gateway_pb2.ConverseResponse(turn=turn, event=event))
         except asyncio.CancelledError:
@@ -232,10 +233,10 @@ class Conversation:
             await self._queue.put(error)
             raise
         finally:
-            # What was said so far stays in the conversation, interrupted or not.
-            if said:
-                spoken = types_pb2.Part(text="".join(said))
-                self.base.messages.append(types_pb2.Message(role=types_pb2.ROLE_ASSISTANT, parts=[spoken]))
+            # What was said and made so far stays in the conversation, interrupted or not.
+            if (message := said.message()) is not None:
+                self.base.messages.append(message)
+                forget_oldest(self.base.messages, KEPT_MEDIA * settings.inline_media_bytes)
 
     async def _stop_answer(self) -> None:
         answer, self._answer = self._answer, None
