@@ -79,3 +79,17 @@ def test_the_contracts_carry_what_the_systems_need() -> None:
     kinds = {field.name for field in tool_pb2.RunResponse.DESCRIPTOR.oneofs_by_name["event"].fields}
     assert kinds == {"text", "regions", "media_started", "media_chunk"}
     assert training_pb2.GiveFeedbackRequest(request_id="r", better_than="r", choice=2, worse_choice=1).choice == 2
+
+
+def test_rendering_survives_the_wire() -> None:
+    tensor = m.Tensor("float32", (2, 3), (), bytes(24))
+    request = m.RenderRequest(
+        m.Conditioning({"prompt_embeds": tensor}, {"prompt_embeds": tensor}),
+        m.MediaParameters(width=64, steps=20, guidance_scale=1.5, mime_type="image/png", preview_every_steps=5),
+        seed=2**64 - 1,
+        priority=-3,
+        references=(m.Media("image", data=b"x"),),
+    )
+    assert convert_nodes.render_from_proto(convert_nodes.render_to_proto(request, m.VersionRef())) == request
+    for event in (m.RenderStarted("image/png"), m.RenderProgress(3, 20, b"png"), m.RenderChunk(b"data", True)):
+        assert convert_nodes.render_event_from_proto(convert_nodes.render_event_to_proto(event)) == event
