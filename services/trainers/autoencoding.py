@@ -159,7 +159,12 @@ class PictureAutoencoderStage:
         """Returns the recipe's batches."""
         options = self.recipe.options
         return PixelBatches(
-            self.recipe.seed, self.recipe.batch, options["films"], options["noisy"], int(options["crop"]), options["crops"]
+            self.recipe.seed,
+            self.recipe.batch,
+            options["films"],
+            options["noisy"],
+            int(options["crop"]),
+            options["crops"],
         )
 
     def loss(self, batch: PixelBatch) -> Tensor:

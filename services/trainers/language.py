@@ -144,7 +144,7 @@ def draw_conversations(
         "words": lambda: pictures.words(length),
         "changed": lambda: pictures.compare(sources.scene, length),
         "media": lambda: talks.about(_SHOWN, length, spoken=0.0),
-        "spoken": lambda: talks.about(_SPOKEN_ABOUT, length, spoken=0.6),
+        "spoken": lambda: talks.about(_SPOKEN_ABOUT, length, spoken=0.8),
         "speech": lambda: talks.transcripts(length),
         "same_number": lambda: talks.same_number(length),
         "making": lambda: draw_request(

@@ -32,6 +32,8 @@ from services.trainers.media import Shown, Speech
 _TURN_TOKENS: Final = 14
 _SALAD: Final = 0.7  # what was said has to be written down, not what is usually said
 _SHORT_LETTERS: Final = 5
+_SOUNDS_LIKE: Final = {"scene": "seen", "there": "their", "here": "hear", "for": "four", "to": "two"}
+"""Words that sound alike; of each pair, loose words have only the second."""
 _N_SENTENCES: Final = 40_000
 
 
@@ -53,7 +55,12 @@ def spoken_words() -> tuple[str, ...]:
 def _any_words(rng: np.random.Generator, count: int) -> list[str]:
     """Words in any order, common ones oftener: those are what sentences are mistaken for others by."""
     words, shares = _counted_words()
-    return [words[int(i)] for i in rng.choice(len(words), size=count, p=shares)]
+    return [_told_apart(words[int(i)]) for i in rng.choice(len(words), size=count, p=shares)]
+
+
+def _told_apart(word: str) -> str:
+    """The word, or the one that sounds like it: sentences alone tell which of the two was meant."""
+    return _SOUNDS_LIKE.get(word, word)
 
 
 def sentence_to_hear(rng: np.random.Generator, salad: float = _SALAD) -> str:
@@ -79,7 +86,7 @@ def _short_words(rng: np.random.Generator) -> str:
     words = spoken_words()
     short = [word for word in words if len(word) <= _SHORT_LETTERS]
     count = int(rng.integers(2, MAX_WORDS + 1))
-    return " ".join(pick(rng, short if rng.random() < 0.8 else words) for _ in range(count))
+    return " ".join(_told_apart(pick(rng, short if rng.random() < 0.8 else words)) for _ in range(count))
 
 
 def _in_pieces(rng: np.random.Generator) -> str:

@@ -1,7 +1,8 @@
-"""Small files that would become large: what refusing them costs, in time and memory."""
+"""Small files that would become large, and strange ones: what refusing them costs, in time and memory, and how."""
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,6 +20,13 @@ from tests.fault.wire import Refusal, send
 GUARD_MS = 1_000.0
 MOST_MIB = 64
 TRIES = 3
+CUTS = (0.02, 0.2, 0.5, 0.9, 0.99)
+DAMAGED = 6
+
+
+def place_of(modality: str) -> str:
+    """Return where `show` puts a medium, as refusals name it."""
+    return f"request.messages[0].parts[1].{modality}"
 
 
 def show(channel: grpc.Channel, modality: str, data: bytes, system: str = tiny.EVERYTHING.stem) -> Refusal:
@@ -103,9 +111,36 @@ def refuse(
         refusals = [show(channel, modality, data, system) for _ in range(TRIES)]
         codes = {refusal.code for refusal in refusals}
         assert codes == {grpc.StatusCode.INVALID_ARGUMENT}, (name, codes, refusals[0].message)
-        assert f"request.messages[0].parts[1].{modality}" in refusals[0].fields, name
+        assert place_of(modality) in refusals[0].fields, name
         costs.took_ms[name] = statistics.median(refusal.took_s for refusal in refusals) * 1000
         for process, peak in peaks.items():
             costs.grown_mib[process] = max(costs.grown_mib[process], round(peak.grown_mib()))
             assert pid_at(addresses[process]) == processes[process], f"{process} died of {name}"
     return costs
+
+
+def spoiled(name: str, data: bytes, rng: random.Random, head: int = 0) -> dict[str, bytes]:
+    """Cut a file short, and change bytes of it; with a head, every other time among so many first bytes alone."""
+    found = {f"{name} cut at {share:.0%}": data[: max(1, int(len(data) * share))] for share in CUTS}
+    for number in range(DAMAGED):
+        damaged = bytearray(data)
+        for _ in range(1 + number):
+            damaged[rng.randrange(len(damaged) if number % 2 or not head else head)] = rng.randrange(256)
+        found[f"{name} damaged {number}"] = bytes(damaged)
+    return found
+
+
+def show_strange(channel: grpc.Channel, modality: str, strange: Mapping[str, bytes]) -> Counter[str]:
+    """Hand in strange files: each is answered, or refused with its place named. Return how often each code came."""
+    codes: Counter[str] = Counter()
+    wrong = []
+    for name, data in strange.items():
+        refusal = show(channel, modality, data)
+        codes[refusal.code.name] += 1
+        if refusal.code not in (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT):
+            wrong.append(f"{name}: {refusal.code.name} {refusal.message}")
+        elif refusal.code is grpc.StatusCode.INVALID_ARGUMENT and place_of(modality) not in refusal.fields:
+            wrong.append(f"{name}: {refusal.fields} {refusal.message}")
+    print(f"figure: row 8: {sum(codes.values())} of {modality}: {dict(codes)}")
+    assert wrong == []
+    return codes
