@@ -15,6 +15,7 @@ from services.cli.output import Progress, print_json, table
 
 if TYPE_CHECKING:
     from anyplex import System
+    from services.evaluation.suite import SuiteSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,12 +65,32 @@ def evaluate(
         if start:
             connection = stack.enter_context(_started(names))
         for system in _chosen(connection, names):
+            _check_directions(spec, system)
             settings = RunSettings(system.name, concurrency, deadline_s)
             evaluation = Evaluation(spec, settings, folder, RunOptions(limit, fresh, skip_missing, other))
             results.append(_run(evaluation, connection, system, quiet=as_json))
     if as_json:
         print_json(results)
     return Exit.SHORT if _short(results) else Exit.OK
+
+
+def _check_directions(suite: SuiteSpec, system: System) -> None:
+    """Refuse to ask a system thousands of times for what it neither reads nor makes.
+
+    Raises:
+        FailedPrecondition: It lacks a modality of the suite's table of directions.
+    """
+    from graph.errors import FailedPrecondition
+
+    cells = [row.cell for row in suite.rows.values() if row.cell is not None]
+    lacking = [
+        f"reads no {given}" for given in dict.fromkeys(given for given, _ in cells) if given not in system.inputs
+    ]
+    lacking += [f"makes no {made}" for made in dict.fromkeys(made for _, made in cells) if made not in system.outputs]
+    if lacking:
+        raise FailedPrecondition(
+            f"suite {suite.suite} asks for every direction, and {system.name} {', '.join(lacking)}"
+        )
 
 
 def _list_suites() -> int:

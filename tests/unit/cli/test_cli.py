@@ -279,6 +279,15 @@ def test_eval(cli: Cli, gateway: FakeGateway, tmp_path: Path) -> None:
     assert "pictures" in cli("eval").out
 
 
+def test_eval_does_not_ask_for_what_a_system_does_not_make(cli: Cli, gateway: FakeGateway, tmp_path: Path) -> None:
+    gateway.outputs["next-gpt"] = ["text", "image"]
+    gateway.inputs["next-gpt"] = ["text", "image", "video"]
+    ran = cli("eval", "any-to-any", "--address", gateway.address, "--out", str(tmp_path))
+    assert ran.code == 9
+    assert "next-gpt reads no audio, makes no audio, makes no video" in ran.err
+    assert gateway.requests == []
+
+
 def test_bench_corrects(cli: Cli) -> None:
     # Without a name it runs all of them, which is no matter of a unit test.
     assert cli("bench", "--help").code == 0
