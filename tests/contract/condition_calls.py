@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import grpc.aio
@@ -23,6 +24,7 @@ class OutputProjectorCalls:
         self.stub = output_projector_pb2_grpc.OutputProjectorServiceStub(channel)
         self.metadata = (*metadata, ("x-request-id", REQUEST_ID))
         ((self.modality, self.n_signals),) = card.signals.items()
+        self._silent = socket.create_server(("127.0.0.1", 0))
 
     def block(self, seed: int = 0, **changes: Any) -> backbone_pb2.SignalBlock:
         states = vectors(self.n_signals, self.card.input_width, seed)
@@ -42,7 +44,13 @@ class OutputProjectorCalls:
         return reply.SerializeToString(deterministic=True)
 
     def start_long(self, timeout_s: float | None = None) -> Any:
-        return self.stub.Condition(self.request(self.block()), metadata=self.metadata, timeout=timeout_s)
+        block = self.block()
+        if timeout_s is not None:
+            # Nothing takes long here but waiting for states whose producer says nothing; without a limit it must end.
+            address = f"127.0.0.1:{self._silent.getsockname()[1]}"
+            size = len(block.hidden_states.inline)
+            block.hidden_states.ref.CopyFrom(types_pb2.TensorRef(address=address, tensor_id="states", size_bytes=size))
+        return self.stub.Condition(self.request(block), metadata=self.metadata, timeout=timeout_s)
 
     async def send(self, request: output_projector_pb2.ConditionRequest) -> object:
         return await self.stub.Condition(request, metadata=self.metadata, timeout=30)
