@@ -35,7 +35,10 @@ def import_checkpoint(system: str, source: str | Path, store: ArtifactStore) -> 
 
     checkpoint = open_checkpoint(source)
     if checkpoint.read_json(PIPELINE_FILE) is not None:
-        slot, version = import_pipeline(checkpoint, store)
+        try:
+            slot, version = import_pipeline(checkpoint, store)
+        except (AttributeError, OSError, ValueError, KeyError, TypeError) as error:
+            raise InvalidRequest(f"checkpoint {checkpoint.source}: its files are no pipeline of diffusers") from error
         return {slot: version}
     model_type = checkpoint.config.get("model_type")
     try:

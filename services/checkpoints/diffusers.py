@@ -88,7 +88,10 @@ def new_attention_name(name: str) -> str:
 def _is_plain(checkpoint: CheckpointDirectory, index: Mapping[str, Any], type_name: str) -> bool:
     """Whether the pipeline's parts are those that the loops of our own know."""
     expected = {"unet": UNETS.get(type_name, "UNet2DConditionModel"), "vae": "AutoencoderKL"}
-    if any(list(index.get(part) or ())[-1:] != [name] for part, name in expected.items()):
+    for part in expected:
+        if not (isinstance(index.get(part), list) and len(index[part]) == 2):
+            raise InvalidRequest(f"checkpoint {checkpoint.source}: {PIPELINE_FILE} names no {part}")
+    if any(index[part][1] != name for part, name in expected.items()):
         return False
     config = checkpoint.inside("unet", DIFFUSION_STEM).config
     classes = config.get("class_embed_type")

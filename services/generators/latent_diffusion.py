@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from graph.errors import FailedPrecondition
-from services.generators.encoding import Medium
+from services.generators.encoding import Medium, levels
 from services.generators.engine import ConditionShape
 from services.generators.plans import Caps, Defaults, MediumPlan
 
@@ -157,8 +157,7 @@ class LatentDiffusion(nn.Module):
     def preview(self, latents: torch.Tensor, plan: MediumPlan) -> NDArray[np.uint8]:
         """Return a picture (HWC or HW) of latents on their way; of a film its middle frame."""
         pixels = self.decode_pixels(self.preview_latents(latents)[None])[0]
-        values: NDArray[np.float32] = pixels.permute(1, 2, 0).numpy()
-        return (np.clip(values, 0.0, 1.0) * 255).round().astype(np.uint8)
+        return levels(pixels.permute(1, 2, 0).numpy())
 
     def preview_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Return the part of the latents that a preview shows, CHW."""

@@ -92,6 +92,13 @@ def test_parts_whose_names_lead_elsewhere_are_refused(copy: Path, store: Artifac
         import_checkpoint("x", copy, store)
 
 
+@pytest.mark.parametrize("index", [{"unet": 7}, {"unet": ["diffusers", "UNet2DConditionModel"], "vae": "x"}])
+def test_an_index_that_makes_no_sense_is_refused(copy: Path, store: ArtifactStore, index: dict[str, Any]) -> None:
+    (copy / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline", **index}))
+    with pytest.raises(InvalidRequest):
+        import_checkpoint("x", copy, store)
+
+
 def test_names_of_old_autoencoders_are_understood(copy: Path, saved: Path, store: ArtifactStore) -> None:
     weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
