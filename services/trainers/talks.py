@@ -32,6 +32,11 @@ from services.trainers.media import Shown, Speech
 _TURN_TOKENS: Final = 14
 _SALAD: Final = 0.7  # what was said has to be written down, not what is usually said
 _SHORT_LETTERS: Final = 5
+_STUMBLES: Final = 0.5
+_SMALL_WORDS: Final = (
+    "the", "a", "an", "is", "are", "there", "please", "do", "does", "you", "me", "can", "be", "in", "it", "this", "of",
+    "to", "say", "tell", "give", "would", "could",
+)  # fmt: skip
 _SOUNDS_LIKE: Final = {"scene": "seen", "there": "their", "here": "hear", "for": "four", "to": "two"}
 """Words that sound alike; of each pair, loose words have only the second."""
 _N_SENTENCES: Final = 40_000
@@ -87,6 +92,21 @@ def _short_words(rng: np.random.Generator) -> str:
     short = [word for word in words if len(word) <= _SHORT_LETTERS]
     count = int(rng.integers(2, MAX_WORDS + 1))
     return " ".join(_told_apart(pick(rng, short if rng.random() < 0.8 else words)) for _ in range(count))
+
+
+def stumbled(sentence: str, rng: np.random.Generator) -> str:
+    """A question as people ask it who stumble: small words are missing or too many, what it is about is not.
+
+    Who learns to answer those listens to the words that count, and does not mind wordings that are new.
+    """
+    said: list[str] = []
+    for word in transcript_of(sentence).split():
+        if word in _SMALL_WORDS and rng.random() < 0.25:
+            continue
+        if rng.random() < 0.08:
+            said.append(pick(rng, _SMALL_WORDS))
+        said.append(word)
+    return " ".join(said[:MAX_WORDS]) if 2 <= len(said) <= MAX_WORDS else sentence
 
 
 def _in_pieces(rng: np.random.Generator) -> str:
@@ -196,7 +216,8 @@ class TalkMaker:
         return Turn((Speech(sentence),), question)
 
     def _spoken(self, media: tuple[Shown, ...], question: Question) -> Turn:
-        return Turn((*media, Speech(question.prompt)), question, is_spoken=True)
+        asked = question.prompt if self.rng.random() >= _STUMBLES else stumbled(question.prompt, self.rng)
+        return Turn((*media, Speech(asked)), question, is_spoken=True)
 
     def _caption(self, shown: Shown) -> Question:
         match shown:
