@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from graph import messages as m
 from graph.errors import InvalidRequest, Unimplemented
 from services.backbone.signals import SignalGate, check_produced
-from services.runtime.tensors import check_tensor
+from services.runtime.tensors import check_floats
 
 if TYPE_CHECKING:
     from services.backbone.loaded import LoadedBackbone
@@ -18,7 +18,6 @@ MAX_SEGMENTS = 4_096
 MAX_ANSWERS = 16
 MAX_STOPS = 16
 MAX_LOGPROBS = 20
-FLOATS = ("float32", "bfloat16", "float16")
 
 
 def too_long(what: str, backbone: LoadedBackbone) -> InvalidRequest:
@@ -56,9 +55,7 @@ def check_embeddings(tensor: m.Tensor, where: str) -> None:
     Raises:
         InvalidRequest: They are wrong.
     """
-    check_tensor(tensor, where)
-    if tensor.dtype not in FLOATS:
-        raise InvalidRequest(f"dtype {tensor.dtype}, one of {list(FLOATS)} expected", where)
+    check_floats(tensor, where)
     if len(tensor.shape) != 2 or 0 in tensor.shape:
         raise InvalidRequest(f"shape {list(tensor.shape)}, [tokens, width] with at least one token expected", where)
 

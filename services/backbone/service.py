@@ -22,8 +22,9 @@ from services.artifacts.store import Artifact
 from services.backbone.checks import check_ids, check_request, check_room, too_long
 from services.runtime import convert, convert_nodes
 from services.runtime.batching import Ticket, admitted
-from services.runtime.component import Component, ComponentContext, Held
+from services.runtime.component import ComponentContext, Held
 from services.runtime.interceptors import request_id_of
+from services.runtime.model_component import EngineComponent
 from services.runtime.resident import Resident, finite
 from services.runtime.tensors import to_torch
 
@@ -38,40 +39,14 @@ ADAPTER_TYPE = "lora"
 INLINE_CHARACTERS = 4_096
 
 
-class BackboneComponent(Component):
+class BackboneComponent(EngineComponent["LoadedBackbone", "Engine"]):
     """Serves backbones of type ``decoder``."""
+
+    noun = "backbone"
 
     def __init__(self, context: ComponentContext) -> None:
         super().__init__(context)
-        self._resident: Resident[LoadedBackbone] = Resident(context.store, context.kind, context.type, self._build)
         self._adapters: Resident[AdapterWeights] = Resident(context.store, "adapter", ADAPTER_TYPE, self._build_adapter)
-        self._engine: Engine | None = None
-
-    @property
-    def engine(self) -> Engine:
-        """The engine.
-
-        Raises:
-            FailedPrecondition: The component was not started.
-        """
-        if self._engine is None:
-            raise FailedPrecondition("the backbone is not started")
-        return self._engine
-
-    async def start(self) -> None:
-        """Load the versions and adapters of the plan, and decode one token to warm up."""
-        from services.backbone.plain_engine import PlainEngine
-
-        await asyncio.to_thread(self._set_up)
-        self._engine = PlainEngine(self.context.max_batch, self._set_up)
-        for held in sorted(self.context.held, key=lambda held: held.adapter):
-            await self.load_version(held)
-        if len(self._resident):
-            await self._warm_up()
-
-    async def stop(self) -> None:
-        """End the engine."""
-        self.engine.close()
 
     async def load_version(self, held: Held) -> None:
         """Load one more version, or adapter of the versions there are."""
@@ -92,29 +67,21 @@ class BackboneComponent(Component):
     async def unload_version(self, version: str) -> None:
         """Drop a version or adapter when its last request has left."""
         if version not in self._adapters:
-            await self._resident.unload(version)
+            await super().unload_version(version)
             return
         await self._adapters.unload(version)
         for backbone in self._resident.all():
             await self.engine.between_steps(lambda one=backbone: one.remove_adapter(version))  # type: ignore[misc]
 
-    def card(self) -> component_pb2.ContractCard:
-        """Return the contract card."""
-        backbone = self._resident.any()
+    def _describe(self, model: LoadedBackbone) -> component_pb2.ContractCard:
         return component_pb2.ContractCard(
-            contract="v1",
-            kind=self.context.kind,
-            type=self.context.type,
-            architecture=self._resident.architecture,
-            input_width=backbone.width,
-            output_width=int(backbone.model.config.get_text_config().hidden_size),
-            signals={modality: len(ids) for modality, ids in backbone.codec.signal_ids.items()},
-            tokenizer_fingerprint=backbone.codec.fingerprint,
-            context_tokens=backbone.context_tokens,
-            versions=[*self._resident.held(), *self._adapters.held()],
-            dtype=convert.DTYPES[self.context.dtype],  # type: ignore[arg-type]
-            queue_limit=self.context.queue_limit,
-            adds_input_embeddings=backbone.adds_input_embeddings,
+            input_width=model.width,
+            output_width=int(model.model.config.get_text_config().hidden_size),
+            signals={modality: len(ids) for modality, ids in model.codec.signal_ids.items()},
+            tokenizer_fingerprint=model.codec.fingerprint,
+            context_tokens=model.context_tokens,
+            versions=self._adapters.held(),
+            adds_input_embeddings=model.adds_input_embeddings,
         )
 
     def add_to(self, server: grpc.aio.Server) -> str:
@@ -209,6 +176,11 @@ class BackboneComponent(Component):
             input_embeddings=None if embeddings is None else tensors.keep(embeddings, lease_id),
         )
 
+    def _new_engine(self) -> Engine:
+        from services.backbone.plain_engine import PlainEngine
+
+        return PlainEngine(self.context.max_batch, self._set_up)
+
     def _build(self, artifact: Artifact) -> LoadedBackbone:
         from services.backbone.loaded import LoadedBackbone
 
@@ -222,20 +194,10 @@ class BackboneComponent(Component):
     async def _add(self, backbone: LoadedBackbone, weights: AdapterWeights) -> None:
         await self.engine.between_steps(lambda: backbone.add_adapter(weights))
 
-    def _set_up(self) -> None:
-        import torch
-
-        # On the thread that runs the model: OpenMP keeps the number by thread.
-        torch.set_num_threads(self.context.threads)
-
-    async def _warm_up(self) -> None:
+    def _blank_job(self, model: LoadedBackbone) -> Job:
         from services.backbone.engine import Job
 
-        backbone = self._resident.any()
-        job = Job(backbone, "", ((0,),), m.Sampling(max_tokens=2), began=lambda: None)
-        async with aclosing(self.engine.submit(job)) as events:
-            async for _ in events:
-                pass
+        return Job(model, "", ((0,),), m.Sampling(max_tokens=2), began=lambda: None)
 
 
 class _Observed:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
@@ -15,14 +15,15 @@ import grpc.aio
 
 from anyplex.v1 import component_pb2, encoder_pb2, encoder_pb2_grpc
 from graph import messages as m
-from graph.errors import FailedPrecondition, Internal, InvalidRequest
+from graph.errors import FailedPrecondition, InvalidRequest
 from services.artifacts.store import Artifact
 from services.encoders.reader import Model, Reader, Reading
 from services.runtime import convert
-from services.runtime.batching import Batcher, Ticket, admitted
-from services.runtime.component import Component, ComponentContext, Held
+from services.runtime.batching import Ticket
+from services.runtime.component import ComponentContext
 from services.runtime.interceptors import request_id_of
-from services.runtime.resident import Resident, fill_module, finite
+from services.runtime.model_component import BatchedComponent
+from services.runtime.resident import fill_module
 from services.runtime.tensors import from_torch
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class _Piece(Generic[Model]):
     tensor: torch.Tensor
 
 
-class EncoderComponent(Component, Generic[Model]):
+class EncoderComponent(BatchedComponent[Model, _Piece[Model]], Generic[Model]):
     """Serves encoders of one type.
 
     Args:
@@ -49,54 +50,26 @@ class EncoderComponent(Component, Generic[Model]):
         reader: What knows the media and the model of that type.
     """
 
+    noun = "encoder"
+
     def __init__(self, context: ComponentContext, reader: Reader[Model]) -> None:
         super().__init__(context)
         self._reader = reader
-        self._resident: Resident[Model] = Resident(context.store, context.kind, context.type, self._build)
-        self._batcher: Batcher[_Piece[Model], torch.Tensor] = Batcher(
-            self._run, context.max_batch, "encode", self._set_up
-        )
         self._decoding = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode", initializer=self._set_up)
-
-    async def start(self) -> None:
-        """Load the versions of the plan and run something blank through the first."""
-        await asyncio.to_thread(self._set_up)
-        for held in self.context.held:
-            await self.load_version(held)
-        if len(self._resident):
-            await asyncio.to_thread(self._warm_up)
 
     async def stop(self) -> None:
         """End the threads."""
-        self._batcher.close()
+        await super().stop()
         self._decoding.shutdown(wait=False, cancel_futures=True)
 
-    async def load_version(self, held: Held) -> None:
-        """Load one more version."""
-        if held.adapter:
-            raise FailedPrecondition(f"a {self.context.type} encoder takes no adapters")
-        await self._resident.load(held.version)
-
-    async def unload_version(self, version: str) -> None:
-        """Drop a version when its last request has left."""
-        await self._resident.unload(version)
-
-    def card(self) -> component_pb2.ContractCard:
-        """Return the contract card."""
-        sizes = self._reader.sizes(self._resident.any())
+    def _describe(self, model: Model) -> component_pb2.ContractCard:
+        sizes = self._reader.sizes(model)
         return component_pb2.ContractCard(
-            contract="v1",
-            kind=self.context.kind,
-            type=self.context.type,
-            architecture=self._resident.architecture,
             modalities=self._reader.modalities,
             output_width=sizes.output_width,
             tokens_per_item=sizes.tokens_per_item,
             max_tokens_per_item=sizes.max_tokens_per_item,
             token_counts=sizes.token_counts,
-            versions=self._resident.held(),
-            dtype=convert.DTYPES[self.context.dtype],  # type: ignore[arg-type]
-            queue_limit=self.context.queue_limit,
         )
 
     def add_to(self, server: grpc.aio.Server) -> str:
@@ -115,9 +88,7 @@ class EncoderComponent(Component, Generic[Model]):
             Exhausted: Too many requests wait.
         """
         check_items(items, self._reader.modalities, frames)
-        if version.adapter:
-            raise FailedPrecondition(f"a {self.context.type} encoder takes no adapters")
-        with admitted(self) as ticket, self._resident.use(version.version) as model:
+        with self._serve(version) as (ticket, model):
             loop = asyncio.get_running_loop()
             readings = await asyncio.gather(
                 *(
@@ -148,40 +119,27 @@ class EncoderComponent(Component, Generic[Model]):
 
         return read
 
-    def _set_up(self) -> None:
-        import torch
-
-        # On every thread that computes: OpenMP keeps the number by thread.
-        torch.set_num_threads(self.context.threads)
-
     def _build(self, artifact: Artifact) -> Model:
         model = self._reader.build(artifact.config)
         fill_module(model, artifact, self.context.dtype, self.context.device)
         return model
 
-    def _warm_up(self) -> None:
-        model = self._resident.any()
-        outcomes = self._run([_Piece(model, self._reader.blank(model))])
-        if isinstance(outcomes[0], BaseException):
+    async def _warm_up(self, model: Model) -> None:
+        (outcome,) = await asyncio.to_thread(self._run, [_Piece(model, self._reader.blank(model))])
+        if isinstance(outcome, BaseException):
             raise FailedPrecondition("the encoder gives NaN or Inf for a blank medium")
 
-    def _run(self, pieces: Sequence[_Piece[Model]]) -> list[torch.Tensor | BaseException]:
+    def _alike(self, item: _Piece[Model]) -> Hashable:
+        return (id(item.model), item.tensor.shape)
+
+    def _outputs(self, items: Sequence[_Piece[Model]]) -> torch.Tensor:
         import torch
 
-        results: dict[int, torch.Tensor | BaseException] = {}
-        groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-        for index, piece in enumerate(pieces):  # sounds differ in length, and padding would change what they give
-            groups.setdefault((id(piece.model), tuple(piece.tensor.shape)), []).append(index)
-        for indices in groups.values():
-            model = pieces[indices[0]].model
-            dtype = next(model.parameters()).dtype
-            batch = torch.stack([pieces[index].tensor for index in indices])
-            with torch.inference_mode():
-                features_BTF = model(batch.to(self.context.device, dtype)).cpu()
-            for row, index in enumerate(indices):
-                good = finite(features_BTF[row])
-                results[index] = features_BTF[row] if good else Internal("the encoder gave NaN or Inf")
-        return [results[index] for index in range(len(pieces))]
+        model = items[0].model
+        dtype = next(model.parameters()).dtype
+        batch = torch.stack([item.tensor for item in items])
+        features_BTF: torch.Tensor = model(batch.to(self.context.device, dtype))
+        return features_BTF
 
 
 def check_items(items: Sequence[m.Media], modalities: Sequence[str], frames: int) -> None:

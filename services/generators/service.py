@@ -17,15 +17,15 @@ import grpc.aio
 
 from anyplex.v1 import component_pb2, generator_pb2, generator_pb2_grpc
 from graph import messages as m
-from graph.errors import Exhausted, FailedPrecondition, InvalidRequest, Unimplemented
+from graph.errors import Exhausted, InvalidRequest, Unimplemented
 from services.artifacts.store import Artifact
 from services.generators.encoding import Medium, encode
 from services.generators.plans import MediumPlan, plan_medium
 from services.runtime import convert, convert_nodes
 from services.runtime.batching import Ticket, admitted
-from services.runtime.component import Component, ComponentContext, Held
-from services.runtime.resident import Resident, finite
-from services.runtime.tensors import check_tensor, to_torch
+from services.runtime.component import ComponentContext
+from services.runtime.model_component import EngineComponent
+from services.runtime.tensors import check_floats
 
 if TYPE_CHECKING:
     import torch
@@ -36,68 +36,28 @@ CHUNK_BYTES = 256 * 1024
 MAX_TOKENS = 4_096
 MAX_SEED = 2**64 - 1
 PRIORITIES = 10
-FLOATS = ("float32", "bfloat16", "float16")
 Tensors = Mapping[str, m.Tensor]
 
 
-class GeneratorComponent(Component):
+class GeneratorComponent(EngineComponent["GeneratorModel", "Engine"]):
     """Serves generators of one type."""
+
+    noun = "generator"
 
     def __init__(self, context: ComponentContext) -> None:
         super().__init__(context)
-        self._resident: Resident[GeneratorModel] = Resident(context.store, context.kind, context.type, self._build)
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        self._engine: Engine | None = None
-
-    @property
-    def engine(self) -> Engine:
-        """The engine.
-
-        Raises:
-            FailedPrecondition: The component was not started.
-        """
-        if self._engine is None:
-            raise FailedPrecondition("the generator is not started")
-        return self._engine
-
-    async def start(self) -> None:
-        """Load the versions of the plan and make something of nothing to warm up."""
-        await asyncio.to_thread(self._set_up)
-        self._engine = await asyncio.to_thread(self._new_engine)
-        for held in self.context.held:
-            await self.load_version(held)
-        if len(self._resident):
-            await self._warm_up(self._resident.any())
 
     async def stop(self) -> None:
         """End the threads."""
-        self.engine.close()
+        await super().stop()
         self._encoding.shutdown(wait=False, cancel_futures=True)
 
-    async def load_version(self, held: Held) -> None:
-        """Load one more version."""
-        if held.adapter:
-            raise FailedPrecondition(f"a {self.context.type} generator takes no adapters")
-        await self._resident.load(held.version)
-
-    async def unload_version(self, version: str) -> None:
-        """Drop a version when its last request has left."""
-        await self._resident.unload(version)
-
-    def card(self) -> component_pb2.ContractCard:
-        """Return the contract card."""
-        model = self._resident.any()
+    def _describe(self, model: GeneratorModel) -> component_pb2.ContractCard:
         conditions = model.conditions()
         return component_pb2.ContractCard(
-            contract="v1",
-            kind=self.context.kind,
-            type=self.context.type,
-            architecture=self._resident.architecture,
             modalities=[model.modality],
             input_width=next(iter(conditions.values())).width,
-            versions=self._resident.held(),
-            dtype=convert.DTYPES[self.context.dtype],  # type: ignore[arg-type]
-            queue_limit=self.context.queue_limit,
             conditioning={
                 name: component_pb2.ConditioningShape(sizes=shape.sizes, optional=shape.optional)
                 for name, shape in conditions.items()
@@ -138,8 +98,7 @@ class GeneratorComponent(Component):
             DeadlineExceeded: The time is over.
         """
         check_request(request)
-        if version.adapter:
-            raise FailedPrecondition(f"a {self.context.type} generator takes no adapters")
+        self._refuse_adapter(version.adapter)
         with ExitStack() as stack:
             model = stack.enter_context(self._resident.use(version.version))
             plan = plan_medium(model.modality, request.parameters, model.defaults, model.caps)
@@ -179,9 +138,7 @@ class GeneratorComponent(Component):
         read = {}
         for name, tensor in tensors.items():
             where = f"{field}[{name}]"
-            values = to_torch(await self.context.tensors.resolve(tensor, where)).float()
-            if not finite(values):
-                raise InvalidRequest("NaN or Inf among the conditioning", where)
+            values = (await self._fetch(tensor, where, "conditioning")).float()
             read[name] = values.reshape(values.shape[values.ndim - len(model.conditions()[name].sizes) :])
         return read
 
@@ -203,13 +160,7 @@ class GeneratorComponent(Component):
 
         return load_generator(artifact, self.context.dtype, self.context.device)
 
-    def _set_up(self) -> None:
-        import torch
-
-        # On the thread that denoises: OpenMP keeps the number by thread.
-        torch.set_num_threads(self.context.threads)
-
-    async def _warm_up(self, model: GeneratorModel) -> None:
+    def _blank_job(self, model: GeneratorModel) -> RenderJob[GeneratorModel]:
         import torch
 
         from services.generators.engine import RenderJob
@@ -222,10 +173,7 @@ class GeneratorComponent(Component):
             for name, shape in model.conditions().items()
             if not shape.optional
         }
-        job = RenderJob(model, plan, nothing, {}, 0, began=lambda: None)
-        async with aclosing(self.engine.submit(job)) as events:
-            async for _ in events:
-                pass
+        return RenderJob(model, plan, nothing, {}, 0, began=lambda: None)
 
 
 def chunks(data: bytes) -> list[m.RenderChunk]:
@@ -280,9 +228,7 @@ def check_condition(tensor: m.Tensor, sizes: tuple[int, ...], where: str) -> Non
     Raises:
         InvalidRequest: Shape, type and bytes disagree, or are not what is expected.
     """
-    check_tensor(tensor, where)
-    if tensor.dtype not in FLOATS:
-        raise InvalidRequest(f"dtype {tensor.dtype}, one of {list(FLOATS)} expected", where)
+    check_floats(tensor, where)
     leading, shape = tensor.shape[: -len(sizes)], tensor.shape[-len(sizes) :]
     fits = len(shape) == len(sizes) and all(size in (0, given) for size, given in zip(sizes, shape, strict=True))
     if not fits or math.prod(leading) != 1 or 0 in shape:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,13 @@ import grpc.aio
 
 from anyplex.v1 import component_pb2, input_projector_pb2, input_projector_pb2_grpc
 from graph import messages as m
-from graph.errors import FailedPrecondition, Internal, InvalidRequest, NotFound
+from graph.errors import FailedPrecondition, InvalidRequest, NotFound
 from services.artifacts.store import Artifact
 from services.runtime import convert
-from services.runtime.batching import Batcher, admitted
-from services.runtime.component import Component, ComponentContext, Held
 from services.runtime.interceptors import request_id_of
-from services.runtime.resident import Resident, fill_module, finite
-from services.runtime.tensors import check_tensor, from_torch, to_torch
+from services.runtime.model_component import BatchedComponent
+from services.runtime.resident import fill_module
+from services.runtime.tensors import check_floats, from_torch
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +33,6 @@ MAX_FEATURES = 65_536
 MAX_PROMPT_CHARACTERS = 100_000
 BYTE_VALUES = 256
 TOKENIZER_FILE = "tokenizer.json"
-FLOATS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -60,37 +58,13 @@ class _Item:
     prompt_ids: tuple[int, ...]
 
 
-class InputProjectorComponent(Component):
+class InputProjectorComponent(BatchedComponent[_Loaded, _Item]):
     """Serves input projectors: ``linear``, ``mlp``, ``query_transformer``."""
 
-    def __init__(self, context: ComponentContext) -> None:
-        super().__init__(context)
-        self._resident: Resident[_Loaded] = Resident(context.store, context.kind, context.type, self._build)
-        self._batcher: Batcher[_Item, torch.Tensor] = Batcher(self._run, context.max_batch, "project", self._set_up)
+    noun = "projector"
 
-    async def start(self) -> None:
-        """Load the versions of the plan."""
-        await asyncio.to_thread(self._set_up)
-        for held in self.context.held:
-            await self.load_version(held)
-
-    async def stop(self) -> None:
-        """End the thread."""
-        self._batcher.close()
-
-    async def load_version(self, held: Held) -> None:
-        """Load one more version."""
-        if held.adapter:
-            raise FailedPrecondition(f"a {self.context.type} projector takes no adapters")
-        await self._resident.load(held.version)
-
-    async def unload_version(self, version: str) -> None:
-        """Drop a version when its last request has left."""
-        await self._resident.unload(version)
-
-    def card(self) -> component_pb2.ContractCard:
-        """Return the contract card."""
-        module = self._resident.any().module
+    def _describe(self, model: _Loaded) -> component_pb2.ContractCard:
+        module = model.module
         fixed, stages = getattr(module, "n_queries", 0), module.stages
         video = component_pb2.TokenCount(unit="frame", max_units=stages.max_frames)
         if stages.joins_frames:
@@ -98,19 +72,12 @@ class InputProjectorComponent(Component):
         else:
             video.tokens_per_unit = fixed
         return component_pb2.ContractCard(
-            contract="v1",
-            kind=self.context.kind,
-            type=self.context.type,
-            architecture=self._resident.architecture,
             input_width=module.feature_width,
             output_width=module.output_width,
             tokens_per_item=fixed,
             max_tokens_per_item=fixed,
             token_counts={"video": video} if fixed or stages.max_frames else {},
             reads_prompt=module.reads_prompt,
-            versions=self._resident.held(),
-            dtype=convert.DTYPES[self.context.dtype],  # type: ignore[arg-type]
-            queue_limit=self.context.queue_limit,
         )
 
     def add_to(self, server: grpc.aio.Server) -> str:
@@ -133,9 +100,7 @@ class InputProjectorComponent(Component):
             raise InvalidRequest(f"{len(items)} items, 1 to {MAX_ITEMS} expected", "items")
         if len(prompt) > MAX_PROMPT_CHARACTERS:
             raise InvalidRequest(f"{len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS} expected", "prompt")
-        if version.adapter:
-            raise FailedPrecondition(f"a {self.context.type} projector takes no adapters")
-        with admitted(self) as ticket, self._resident.use(version.version) as loaded:
+        with self._serve(version) as (ticket, loaded):
             prompt_ids = loaded.prompt_ids(prompt)
             tensors = await asyncio.gather(
                 *(self._read(index, item.tensor, loaded) for index, item in enumerate(items))
@@ -155,16 +120,12 @@ class InputProjectorComponent(Component):
     async def _read(self, index: int, tensor: m.Tensor, loaded: _Loaded) -> torch.Tensor:
         where = f"items[{index}].tensor"
         width = loaded.module.feature_width
-        check_tensor(tensor, where)
-        if tensor.dtype not in FLOATS:
-            raise InvalidRequest(f"dtype {tensor.dtype}, one of {list(FLOATS)} expected", where)
+        check_floats(tensor, where)
         if len(tensor.shape) not in (2, 3) or tensor.shape[-1] != width or 0 in tensor.shape:
             raise InvalidRequest(
                 f"shape {list(tensor.shape)}, [tokens, {width}] or [frames, tokens, {width}] expected", where
             )
-        features = to_torch(await self.context.tensors.resolve(tensor, where))
-        if not finite(features):
-            raise InvalidRequest("NaN or Inf among the features", where)
+        features = await self._fetch(tensor, where, "features")
         features_NTF = features if features.ndim == 3 else features[None]
         if features_NTF.shape[0] * features_NTF.shape[1] > MAX_FEATURES:
             raise InvalidRequest(f"more than {MAX_FEATURES} feature vectors in one item", where)
@@ -173,12 +134,6 @@ class InputProjectorComponent(Component):
         except ValueError as error:
             raise InvalidRequest(str(error), where) from error
         return features_NTF
-
-    def _set_up(self) -> None:
-        import torch
-
-        # Also on the thread that runs the model: OpenMP keeps the number by thread.
-        torch.set_num_threads(self.context.threads)
 
     def _build(self, artifact: Artifact) -> _Loaded:
         from services.input_projectors.models import build_projector
@@ -193,25 +148,18 @@ class InputProjectorComponent(Component):
             )
         return _Loaded(module, tokenizer)
 
-    def _run(self, items: Sequence[_Item]) -> list[torch.Tensor | BaseException]:
+    def _alike(self, item: _Item) -> Hashable:
+        return (id(item.loaded), item.features.shape, item.prompt_ids)
+
+    def _outputs(self, items: Sequence[_Item]) -> torch.Tensor:
         import torch
 
-        groups: dict[object, list[int]] = {}
-        for index, item in enumerate(items):
-            groups.setdefault((id(item.loaded), item.features.shape, item.prompt_ids), []).append(index)
-        results: dict[int, torch.Tensor | BaseException] = {}
-        for indices in groups.values():
-            first = items[indices[0]]
-            dtype = next(first.loaded.module.parameters()).dtype
-            features_BNTF = torch.stack([items[index].features for index in indices])
-            prompt_BL = None
-            if first.prompt_ids:
-                prompt_BL = torch.tensor([first.prompt_ids], device=self.context.device).expand(len(indices), -1)
-            with torch.inference_mode():
-                output_BTD = first.loaded.module(features_BNTF.to(self.context.device, dtype), prompt_BL).cpu()
-            for index, mine_TD in zip(indices, output_BTD, strict=True):
-                results[index] = mine_TD if finite(mine_TD) else Internal("the projector gave NaN or Inf")
-        return [results[index] for index in range(len(items))]
+        module, prompt_ids, device = items[0].loaded.module, items[0].prompt_ids, self.context.device
+        dtype = next(module.parameters()).dtype
+        features_BNTF = torch.stack([item.features for item in items])
+        prompt_BL = torch.tensor([prompt_ids], device=device).expand(len(items), -1) if prompt_ids else None
+        output_BTD: torch.Tensor = module(features_BNTF.to(device, dtype), prompt_BL)
+        return output_BTD
 
 
 def _own_tokenizer(artifact: Artifact) -> Tokenizer | None:

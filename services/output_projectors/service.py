@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +13,18 @@ import grpc.aio
 
 from anyplex.v1 import component_pb2, output_projector_pb2, output_projector_pb2_grpc
 from graph import messages as m
-from graph.errors import FailedPrecondition, Internal, InvalidRequest
+from graph.errors import FailedPrecondition, InvalidRequest
 from services.artifacts.store import Artifact
 from services.runtime import convert, convert_nodes
-from services.runtime.batching import Batcher, admitted
-from services.runtime.component import Component, ComponentContext, Held
 from services.runtime.interceptors import request_id_of
-from services.runtime.resident import Resident, fill_module, finite
-from services.runtime.tensors import check_tensor, from_torch, to_torch
+from services.runtime.model_component import BatchedComponent
+from services.runtime.resident import fill_module, finite
+from services.runtime.tensors import check_floats, from_torch
 
 if TYPE_CHECKING:
     import torch
 
     from services.output_projectors.projector import OutputProjector
-
-FLOATS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -46,44 +42,15 @@ class _Item:
     embeddings: torch.Tensor | None
 
 
-class OutputProjectorComponent(Component):
+class OutputProjectorComponent(BatchedComponent[_Loaded, _Item]):
     """Serves output projectors: ``transformer``, ``mlp_transformer``, ``mlp``."""
 
-    def __init__(self, context: ComponentContext) -> None:
-        super().__init__(context)
-        self._resident: Resident[_Loaded] = Resident(context.store, context.kind, context.type, self._build)
-        self._batcher: Batcher[_Item, torch.Tensor] = Batcher(self._run, context.max_batch, "condition", self._set_up)
+    noun = "projector"
 
-    async def start(self) -> None:
-        """Load the versions of the plan."""
-        await asyncio.to_thread(self._set_up)
-        for held in self.context.held:
-            await self.load_version(held)
-
-    async def stop(self) -> None:
-        """End the thread."""
-        self._batcher.close()
-
-    async def load_version(self, held: Held) -> None:
-        """Load one more version."""
-        if held.adapter:
-            raise FailedPrecondition(f"a {self.context.type} projector takes no adapters")
-        await self._resident.load(held.version)
-
-    async def unload_version(self, version: str) -> None:
-        """Drop a version when its last request has left."""
-        await self._resident.unload(version)
-
-    def card(self) -> component_pb2.ContractCard:
-        """Return the contract card."""
-        module = self._resident.any().module
-        setup, shape = module.setup, module.output_shape
+    def _describe(self, model: _Loaded) -> component_pb2.ContractCard:
+        setup, shape = model.module.setup, model.module.output_shape
         n_vectors = shape[0] if len(shape) > 1 else 1
         return component_pb2.ContractCard(
-            contract="v1",
-            kind=self.context.kind,
-            type=self.context.type,
-            architecture=self._resident.architecture,
             input_width=setup.input_width,
             output_width=setup.output_width,
             tokens_per_item=n_vectors,
@@ -91,9 +58,6 @@ class OutputProjectorComponent(Component):
             signals={setup.modality: setup.n_signals},
             adds_input_embeddings=setup.adds_input_embeddings,
             conditioning={setup.name: component_pb2.ConditioningShape(sizes=shape)},
-            versions=self._resident.held(),
-            dtype=convert.DTYPES[self.context.dtype],  # type: ignore[arg-type]
-            queue_limit=self.context.queue_limit,
         )
 
     def add_to(self, server: grpc.aio.Server) -> str:
@@ -111,9 +75,7 @@ class OutputProjectorComponent(Component):
             FailedPrecondition: The version is not loaded.
             Exhausted: Too many requests wait.
         """
-        if version.adapter:
-            raise FailedPrecondition(f"a {self.context.type} projector takes no adapters")
-        with admitted(self) as ticket, self._resident.use(version.version) as loaded:
+        with self._serve(version) as (ticket, loaded):
             setup = loaded.module.setup
             if block.modality != setup.modality:
                 raise InvalidRequest(f"{block.modality[:64]!r}, {setup.modality!r} expected", "block.modality")
@@ -136,22 +98,11 @@ class OutputProjectorComponent(Component):
 
     async def _read(self, tensor: m.Tensor, loaded: _Loaded, where: str) -> torch.Tensor:
         setup = loaded.module.setup
-        check_tensor(tensor, where)
-        if tensor.dtype not in FLOATS:
-            raise InvalidRequest(f"dtype {tensor.dtype}, one of {list(FLOATS)} expected", where)
+        check_floats(tensor, where)
         expected = (setup.n_signals, setup.input_width)
         if tensor.shape != expected:
             raise InvalidRequest(f"shape {list(tensor.shape)}, [tokens, width] of {list(expected)} expected", where)
-        states_SD = to_torch(await self.context.tensors.resolve(tensor, where))
-        if not finite(states_SD):
-            raise InvalidRequest("NaN or Inf among the states", where)
-        return states_SD
-
-    def _set_up(self) -> None:
-        import torch
-
-        # Also on the thread that runs the model: OpenMP keeps the number by thread.
-        torch.set_num_threads(self.context.threads)
+        return await self._fetch(tensor, where, "states")
 
     def _build(self, artifact: Artifact) -> _Loaded:
         import torch
@@ -166,27 +117,17 @@ class OutputProjectorComponent(Component):
             raise FailedPrecondition(f"artifact {artifact.version}: its negative conditioning holds NaN or Inf")
         return _Loaded(module, negative)
 
-    def _run(self, items: Sequence[_Item]) -> list[torch.Tensor | BaseException]:
-        groups: dict[int, list[int]] = {}
-        for index, item in enumerate(items):
-            groups.setdefault(id(item.loaded), []).append(index)
-        results: dict[int, torch.Tensor | BaseException] = {}
-        for indices in groups.values():
-            outputs = self._conditions([items[index] for index in indices])
-            for index, output in zip(indices, outputs, strict=True):
-                results[index] = output if finite(output) else Internal("the projector gave NaN or Inf")
-        return [results[index] for index in range(len(items))]
+    def _alike(self, item: _Item) -> Hashable:
+        return id(item.loaded)
 
-    def _conditions(self, items: Sequence[_Item]) -> torch.Tensor:
-        """Run blocks of one version together."""
+    def _outputs(self, items: Sequence[_Item]) -> torch.Tensor:
         import torch
 
         module, device = items[0].loaded.module, self.context.device
         dtype = next(module.parameters()).dtype
         states_BSD = torch.stack([item.states.to(device, dtype) for item in items])
         embeddings = [item.embeddings.to(device, dtype) for item in items if item.embeddings is not None]
-        with torch.inference_mode():
-            outputs: torch.Tensor = module(states_BSD, torch.stack(embeddings) if embeddings else None).cpu()
+        outputs: torch.Tensor = module(states_BSD, torch.stack(embeddings) if embeddings else None)
         return outputs
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from graph.errors import Internal
 from services.runtime.component import Component, Load
+from services.runtime.pump import Pump
+from services.runtime.resident import finite
 from services.runtime.telemetry import Metrics
+
+if TYPE_CHECKING:
+    import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -119,8 +122,7 @@ class Batcher(Generic[Item, Result]):
         self._run = run
         self._max_batch = max_batch
         self._queue: deque[tuple[_Submission[Item, Result], int, Item]] = deque()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=set_up)
-        self._pump: asyncio.Task[None] | None = None
+        self._pump = Pump(self._work, name, set_up)
 
     async def submit(self, ticket: Ticket, items: Sequence[Item]) -> list[Result]:
         """Run the items of one request; cancelling removes those that still wait.
@@ -133,9 +135,7 @@ class Batcher(Generic[Item, Result]):
         future = asyncio.get_running_loop().create_future()
         submission: _Submission[Item, Result] = _Submission(ticket, future, missing=len(items))
         self._queue.extend((submission, index, item) for index, item in enumerate(items))
-        if self._pump is None or self._pump.done():
-            # It outlives this request, so what it logs must not carry this request's id.
-            self._pump = asyncio.create_task(self._work(), context=Context())
+        self._pump.wake()
         try:
             await submission.done
         finally:
@@ -149,22 +149,19 @@ class Batcher(Generic[Item, Result]):
             batch = [self._queue.popleft() for _ in range(min(self._max_batch, len(self._queue)))]
             for submission, _, _ in batch:
                 submission.ticket.begin()
-            step = asyncio.wrap_future(self._pool.submit(self._run, [item for _, _, item in batch]))
-            await asyncio.wait([step])
-            outcomes = _outcomes(step, len(batch))
-            for (submission, index, _), outcome in zip(batch, outcomes, strict=True):
+            items = [item for _, _, item in batch]
+            outcomes = await self._pump.on_thread(lambda items=items: self._run(items))  # type: ignore[misc]
+            for (submission, index, _), outcome in zip(batch, _each(outcomes, len(batch)), strict=True):
                 _settle(submission, index, outcome)
 
     def close(self) -> None:
         """Stop the thread after its present batch."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pump.close()
 
 
-def _outcomes(step: asyncio.Future[Sequence[Result | BaseException]], count: int) -> Sequence[Result | BaseException]:
-    error = step.exception()
-    if error is not None:
-        return [error] * count
-    outcomes = step.result()
+def _each(outcomes: Sequence[Result | BaseException] | BaseException, count: int) -> Sequence[Result | BaseException]:
+    if isinstance(outcomes, BaseException):
+        return [outcomes] * count
     if len(outcomes) != count:
         return [Internal(f"{len(outcomes)} results for {count} items")] * count
     return outcomes
@@ -180,3 +177,31 @@ def _settle(submission: _Submission[Item, Result], index: int, outcome: Result |
     submission.missing -= 1
     if not submission.missing:
         submission.done.set_result(None)
+
+
+def run_groups(
+    items: Sequence[Item],
+    alike: Callable[[Item], Hashable],
+    outputs: Callable[[Sequence[Item]], torch.Tensor],
+    failure: str,
+) -> list[torch.Tensor | BaseException]:
+    """Run the items of a batch, those that are alike together; one whose output is not finite fails alone.
+
+    Args:
+        items: The batch.
+        alike: What must be equal in items that go through a model together: padding would change what they give.
+        outputs: Runs such items; one row an item.
+        failure: What is said of NaN or Inf.
+    """
+    import torch
+
+    groups: dict[Hashable, list[int]] = {}
+    for index, item in enumerate(items):
+        groups.setdefault(alike(item), []).append(index)
+    results: dict[int, torch.Tensor | BaseException] = {}
+    for indices in groups.values():
+        with torch.inference_mode():
+            rows = outputs([items[index] for index in indices]).cpu()
+        for index, row in zip(indices, rows, strict=True):
+            results[index] = row if finite(row) else Internal(failure)
+    return [results[index] for index in range(len(items))]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ITEM_BYTES = {
     "float32": 4, "bfloat16": 2, "float16": 2, "int64": 8, "int32": 4, "uint8": 1, "bool": 1,
 }  # fmt: skip
+FLOATS = ("float32", "bfloat16", "float16")
 INLINE_BYTES = 256 * 1024
 CHUNK_BYTES = 1024 * 1024
 MAX_TENSOR_BYTES = 256 * 2**20
@@ -59,6 +60,17 @@ def check_tensor(tensor: Tensor, where: str = "tensor") -> int:
     if actual != size:
         raise InvalidRequest(f"shape {list(tensor.shape)} of {tensor.dtype} is {size} bytes, got {actual}", where)
     return size
+
+
+def check_floats(tensor: Tensor, where: str) -> None:
+    """Check a tensor from outside that must hold floating-point numbers.
+
+    Raises:
+        InvalidRequest: It does not, or is not what it says.
+    """
+    check_tensor(tensor, where)
+    if tensor.dtype not in FLOATS:
+        raise InvalidRequest(f"dtype {tensor.dtype}, one of {list(FLOATS)} expected", where)
 
 
 def to_torch(tensor: Tensor) -> torch.Tensor:
