@@ -15,8 +15,6 @@ import heapq
 import itertools
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +22,7 @@ from graph.errors import AnyplexError, DeadlineExceeded, Internal
 from graph.messages import DecodeEvent, DecodeFinished, DecodeStarted
 from services.backbone.answer import Answer
 from services.backbone.engine import Job
+from services.runtime.pump import Pump
 
 if TYPE_CHECKING:
     from services.backbone.batch import Batch, Prefilled
@@ -93,12 +92,11 @@ class PlainEngine:
         self._jobs: set[_Running] = set()
         self._batches: dict[tuple[int, str], Batch] = {}
         self._owners: dict[Answer, _Running] = {}
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="engine", initializer=set_up)
-        self._pump: asyncio.Task[None] | None = None
+        self._pump = Pump(self._work, "engine", set_up)
 
     def close(self) -> None:
         """End the thread after its present step."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pump.close()
 
     @property
     def decoding(self) -> int:
@@ -107,7 +105,7 @@ class PlainEngine:
 
     async def between_steps(self, change: Callable[[], Result]) -> Result:
         """Run a function while no model step runs."""
-        return await asyncio.wrap_future(self._pool.submit(change))
+        return await self._pump.submit(change)
 
     async def submit(self, job: Job) -> AsyncGenerator[DecodeEvent, None]:
         """Run a job."""
@@ -132,9 +130,7 @@ class PlainEngine:
     def _let_wait(self, running: _Running, answers: Iterable[Answer | int]) -> None:
         for answer in answers:
             heapq.heappush(self._waiting, (-running.job.priority, next(self._order), running, answer))
-        if self._pump is None or self._pump.done():
-            # It outlives this request, so what it logs must not carry this request's id.
-            self._pump = asyncio.create_task(self._work(), context=Context())
+        self._pump.wake()
 
     async def _work(self) -> None:
         try:
@@ -282,15 +278,11 @@ class PlainEngine:
 
     async def _on_thread(self, work: Callable[[], Result]) -> Result | AnyplexError:
         """Run a piece of work on the engine's thread; what it raises comes back as our fault."""
-        future = asyncio.wrap_future(self._pool.submit(work))
-        await asyncio.wait([future])
-        error = future.exception()
-        if error is None:
-            return future.result()
-        if isinstance(error, AnyplexError):
-            return error
+        outcome = await self._pump.on_thread(work)
+        if not isinstance(outcome, BaseException) or isinstance(outcome, AnyplexError):
+            return outcome
         failure = Internal("the backbone's model step failed")
-        failure.__cause__ = error
+        failure.__cause__ = outcome
         return failure
 
 

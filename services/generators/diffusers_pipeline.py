@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +18,9 @@ from services.artifacts.store import Artifact
 from services.generators.encoding import Medium, encode_png, levels
 from services.generators.engine import ConditionShape, RenderJob
 from services.generators.latent_diffusion import scheduler_class
-from services.generators.outbox import Outbox, RenderEvent
+from services.generators.outbox import RenderEvent
 from services.generators.plans import MAX_STEPS, Caps, Defaults, MediumPlan
-from services.generators.roster import Roster
+from services.generators.roster_engine import RosterEngine, Running
 from services.generators.rows import failure
 from services.runtime.resident import fill_module
 
@@ -178,18 +174,7 @@ class _StoppedError(Exception):
     """Nobody waits for the medium any more."""
 
 
-@dataclass(eq=False)
-class _Running:
-    job: RenderJob[LoadedPipeline]
-    outbox: Outbox = field(default_factory=Outbox)
-    gone: bool = False
-
-    @property
-    def over(self) -> bool:
-        return self.gone or time.monotonic() >= self.job.deadline_s
-
-
-class PipelineEngine:
+class PipelineEngine(RosterEngine[LoadedPipeline]):
     """Runs pipelines one after the other on a thread; those that wait go by priority.
 
     Args:
@@ -197,50 +182,21 @@ class PipelineEngine:
     """
 
     def __init__(self, set_up: Callable[[], None] | None = None) -> None:
-        self._roster: Roster[_Running] = Roster(1)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="pipeline", initializer=set_up)
-        self._pump: asyncio.Task[None] | None = None
+        super().__init__(1, "pipeline", set_up)
 
-    @property
-    def denoising(self) -> int:
-        """How many media are being made now."""
-        return self._roster.working
+    def _shape(self, job: RenderJob[LoadedPipeline]) -> None:
+        """Nothing has to be equal in jobs that never share anything."""
 
-    def close(self) -> None:
-        """End the thread after its present medium."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    async def _begin(self, running: Running[LoadedPipeline]) -> None:
+        running.job.began()
+        running.outbox.put(RenderStarted(running.job.plan.mime_type))
 
-    async def submit(self, job: RenderJob[LoadedPipeline]) -> AsyncGenerator[RenderEvent, None]:
-        """Make one medium: its start, its progress, itself last. Closing the generator stops it within a step.
+    async def _step(self, group: Sequence[Running[LoadedPipeline]]) -> None:
+        for running in group:
+            running.outbox.put(await self._outcome(running))
+            self._roster.leave(running)
 
-        Raises:
-            DeadlineExceeded: The job's time is over.
-            InvalidRequest: The pipeline refuses what it got.
-            Internal: It failed.
-        """
-        running = _Running(job)
-        self._roster.wait(running, None, job.priority)
-        if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._work(), context=Context())
-        try:
-            event: RenderEvent | None = None
-            while not isinstance(event, Medium):
-                event = await running.outbox.get()
-                yield event
-        finally:
-            running.gone = True
-
-    async def _work(self) -> None:
-        while self._roster:
-            for running in self._roster.drop(lambda running: running.over):
-                running.outbox.put(DeadlineExceeded("the time of the request is over"))
-            for running in self._roster.join():
-                running.job.began()
-                running.outbox.put(RenderStarted(running.job.plan.mime_type))
-                running.outbox.put(await self._outcome(running))
-                self._roster.leave(running)
-
-    async def _outcome(self, running: _Running) -> RenderEvent | AnyplexError:
+    async def _outcome(self, running: Running[LoadedPipeline]) -> RenderEvent | AnyplexError:
         loop, job, steps = asyncio.get_running_loop(), running.job, 0
 
         def tell(progress: RenderProgress) -> None:
@@ -250,16 +206,12 @@ class PipelineEngine:
                 raise _StoppedError
             loop.call_soon_threadsafe(running.outbox.put, progress)
 
-        future = asyncio.wrap_future(self._pool.submit(job.model.run, job, tell))
-        await asyncio.wait([future])
-        error = future.exception()
-        if error is None:
-            return future.result()
-        if isinstance(error, _StoppedError):
+        outcome = await self._pump.on_thread(lambda: job.model.run(job, tell))
+        if isinstance(outcome, _StoppedError):
             return DeadlineExceeded("the time of the request is over")
-        if isinstance(error, ValueError | TypeError) and not steps:
+        if isinstance(outcome, ValueError | TypeError) and not steps:
             # Pipelines check what they get before they begin.
             return InvalidRequest(
-                f"the pipeline refuses this: {str(error).partition(chr(10))[0][:200]}", "conditioning"
+                f"the pipeline refuses this: {str(outcome).partition(chr(10))[0][:200]}", "conditioning"
             )
-        return error if isinstance(error, AnyplexError) else failure(error)
+        return failure(outcome) if isinstance(outcome, BaseException) else outcome

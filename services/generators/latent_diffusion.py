@@ -149,10 +149,19 @@ class LatentDiffusion(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the latents of the next step, and what they look like without noise as far as the scheduler says."""
         extra: dict[str, Any] = {"eta": 0.0, "generator": generator}
-        output = scheduler.step(noise, time, latents, **{name: extra[name] for name in self._accepts})
-        after: torch.Tensor = output.prev_sample
+        given = {name: extra[name] for name in self._accepts}
+        output = scheduler.step(self.to_pictures(noise), time, self.to_pictures(latents), **given)
+        after = self.from_pictures(output.prev_sample)
         clean = output.get("pred_original_sample")
-        return after, after if clean is None else clean
+        return after, after if clean is None else self.from_pictures(clean)
+
+    def to_pictures(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return one medium's latents, with a batch of one, as a scheduler wants them: as a batch of pictures."""
+        return latents
+
+    def from_pictures(self, latents: torch.Tensor) -> torch.Tensor:
+        """Undo ``to_pictures``."""
+        return latents
 
     def preview(self, latents: torch.Tensor, plan: MediumPlan) -> NDArray[np.uint8]:
         """Return a picture (HWC or HW) of latents on their way; of a film its middle frame."""

@@ -107,9 +107,7 @@ def _advanced(row: Row, said: torch.Tensor | AnyplexError) -> RenderProgress | A
         return said
     try:
         return row.advance(said)
-    except AnyplexError as error:
-        return error
-    except FAILURES as error:
+    except (AnyplexError, *FAILURES) as error:
         return failure(error)
 
 
@@ -141,6 +139,8 @@ def finish(rows: Sequence[Row]) -> list[Medium | AnyplexError]:
 
 def failure(error: BaseException) -> AnyplexError:
     """Return the error that a request ends with when its step fails."""
+    if isinstance(error, AnyplexError):
+        return error
     known: AnyplexError = Internal("the generator's step failed")
     if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
         known = Exhausted("not enough memory for a medium of this size now", "", RETRY_AFTER_S)

@@ -30,19 +30,13 @@ class TextToVideo(StableDiffusion):
         channels, height, width = super().latent_shape(plan)
         return (channels, plan.frames, height, width)
 
-    def scheduler_step(
-        self,
-        scheduler: Any,  # noqa: ANN401 - untyped in diffusers
-        noise: torch.Tensor,
-        time: torch.Tensor,
-        latents: torch.Tensor,
-        generator: torch.Generator,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take one step, frames as a batch: what a scheduler draws is drawn in that order."""
-        noise_FCHW, latents_FCHW = (x[0].transpose(0, 1).contiguous() for x in (noise, latents))
-        stepped = super().scheduler_step(scheduler, noise_FCHW, time, latents_FCHW, generator)
-        after, clean = (x.transpose(0, 1)[None] for x in stepped)
-        return after, clean
+    def to_pictures(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return the frames as a batch: what a scheduler draws is drawn in that order."""
+        return latents[0].transpose(0, 1).contiguous()
+
+    def from_pictures(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return the film that frames are."""
+        return latents.transpose(0, 1)[None]
 
     def preview_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Return the middle frame."""

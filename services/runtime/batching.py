@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from graph.errors import Internal
@@ -150,7 +151,7 @@ class Batcher(Generic[Item, Result]):
             for submission, _, _ in batch:
                 submission.ticket.begin()
             items = [item for _, _, item in batch]
-            outcomes = await self._pump.on_thread(lambda items=items: self._run(items))  # type: ignore[misc]
+            outcomes = await self._pump.on_thread(partial(self._run, items))
             for (submission, index, _), outcome in zip(batch, _each(outcomes, len(batch)), strict=True):
                 _settle(submission, index, outcome)
 

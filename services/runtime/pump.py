@@ -36,9 +36,13 @@ class Pump:
             # It outlives the request that wakes it, so what it logs must not carry that request's id.
             self.task = asyncio.create_task(self._work(), context=Context())
 
+    def submit(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
+        """Let the thread run a piece of work as soon as it is free."""
+        return asyncio.wrap_future(self._pool.submit(work))
+
     async def on_thread(self, work: Callable[[], Result]) -> Result | BaseException:
         """Run a piece of work on the thread; what it raises is returned."""
-        future = asyncio.wrap_future(self._pool.submit(work))
+        future = self.submit(work)
         # Not awaited itself: who is cancelled while it runs must not cancel it.
         await asyncio.wait([future])
         error = future.exception()

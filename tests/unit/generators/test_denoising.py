@@ -232,7 +232,7 @@ async def test_an_engine_that_breaks_lets_nobody_wait(
     with pytest.raises(Internal):
         await made(engine, job_of(model, 1))
     with pytest.raises(TypeError):
-        await engine._pump  # type: ignore[misc]
+        await engine._pump.task  # type: ignore[misc]
     monkeypatch.undo()
     await made(engine, job_of(model, 1))
 
