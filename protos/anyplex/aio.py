@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -13,7 +12,7 @@ import grpc.aio
 
 from anyplex.aio_conversation import AsyncConversation
 from anyplex.aio_streaming import AsyncEventStream
-from anyplex.connection import DEFAULT_DEADLINE_S, Endpoint, Retry, Tls, as_retry, check_deadline
+from anyplex.connection import DEFAULT_DEADLINE_S, Endpoint, Retry, Tls, as_retry, deadline_of, left_s
 from anyplex.errors import AnyplexError, FailedPrecondition, from_call
 from anyplex.events import Event
 from anyplex.media import CHUNK_BYTES, Medium, Upload
@@ -22,9 +21,11 @@ from anyplex.requests import (
     Carried,
     Parts,
     RequestOptions,
+    decode_upload,
     draft_message,
     draft_opening,
     draft_request,
+    draft_upload,
 )
 from anyplex.systems import Limits, System, SystemDescription, decode_description, decode_systems
 from anyplex.v1 import gateway_pb2, gateway_pb2_grpc, media_pb2, media_pb2_grpc, types_pb2
@@ -122,7 +123,7 @@ class AsyncClient:
             AnyplexError: The request failed, now or while iterating.
         """
         self._check_open()
-        deadline = self._deadline(deadline_s)
+        deadline = self._endpoint.deadline(deadline_s)
         draft = draft_request(parts, options)
         handles: list[str] = []
 
@@ -130,7 +131,7 @@ class AsyncClient:
             handles.extend(await self._upload_all(draft.carried, deadline))
 
         def open_call() -> grpc.aio.UnaryStreamCall[gateway_pb2.GenerateRequest, gateway_pb2.GenerateResponse]:
-            return self._gateway.Generate(draft.request, timeout=_left(deadline), metadata=self._endpoint.metadata())
+            return self._gateway.Generate(draft.request, timeout=left_s(deadline), metadata=self._endpoint.metadata())
 
         async def clean_up() -> None:
             await self._forget_all(handles)
@@ -147,8 +148,7 @@ class AsyncClient:
         """
         self._check_open()
         draft = draft_opening(options)
-        limit_s = check_deadline(deadline_s)
-        deadline = None if limit_s is None else time.monotonic() + limit_s
+        deadline = deadline_of(deadline_s)
         handles: list[str] = []
 
         async def prepare() -> gateway_pb2.GenerateRequest:
@@ -157,11 +157,11 @@ class AsyncClient:
 
         async def draft_turn(parts: Parts) -> types_pb2.Message:
             message, carried = draft_message(parts)
-            handles.extend(await self._upload_all(carried, self._deadline(None)))
+            handles.extend(await self._upload_all(carried, self._endpoint.deadline(None)))
             return message
 
         def open_call() -> grpc.aio.StreamStreamCall[gateway_pb2.ConverseRequest, gateway_pb2.ConverseResponse]:
-            return self._gateway.Converse(timeout=_left(deadline), metadata=self._endpoint.metadata())
+            return self._gateway.Converse(timeout=left_s(deadline), metadata=self._endpoint.metadata())
 
         async def clean_up() -> None:
             await self._forget_all(handles)
@@ -183,7 +183,7 @@ class AsyncClient:
             AnyplexError: It was refused.
         """
         self._check_open()
-        return await self._upload(medium, keep_s, self._deadline(deadline_s))
+        return await self._upload(medium, keep_s, self._endpoint.deadline(deadline_s))
 
     async def delete(self, upload: Upload | str, *, deadline_s: float | None = None) -> None:
         """Forget an upload (or its handle) before it expires.
@@ -194,7 +194,7 @@ class AsyncClient:
         request = media_pb2.DeleteRequest(handle=upload if isinstance(upload, str) else upload.handle)
         await self._call(
             lambda timeout_s, metadata: self._media.Delete(request, timeout=timeout_s, metadata=metadata),
-            self._deadline(deadline_s),
+            self._endpoint.deadline(deadline_s),
         )
 
     async def systems(self, *, deadline_s: float | None = None) -> list[System]:
@@ -207,7 +207,7 @@ class AsyncClient:
         return decode_systems(
             await self._call(
                 lambda timeout_s, metadata: self._gateway.ListSystems(request, timeout=timeout_s, metadata=metadata),
-                self._deadline(deadline_s),
+                self._endpoint.deadline(deadline_s),
             )
         )
 
@@ -221,7 +221,7 @@ class AsyncClient:
         return decode_description(
             await self._call(
                 lambda timeout_s, metadata: self._gateway.DescribeSystem(request, timeout=timeout_s, metadata=metadata),
-                self._deadline(deadline_s),
+                self._endpoint.deadline(deadline_s),
             )
         )
 
@@ -242,10 +242,6 @@ class AsyncClient:
         if self._closed:
             raise FailedPrecondition("the client is closed")
 
-    def _deadline(self, deadline_s: float | None) -> float | None:
-        limit_s = self._endpoint.deadline_s if deadline_s is None else check_deadline(deadline_s)
-        return None if limit_s is None else time.monotonic() + limit_s
-
     async def _call(
         self, call: Callable[[float | None, tuple[tuple[str, str], ...]], Awaitable[Answer]], deadline: float | None
     ) -> Answer:
@@ -254,7 +250,7 @@ class AsyncClient:
         while True:
             self._check_open()
             try:
-                return await call(_left(deadline), self._endpoint.metadata())
+                return await call(left_s(deadline), self._endpoint.metadata())
             except grpc.RpcError as raw:
                 attempt += 1
                 error = from_call(raw, self._endpoint.address)
@@ -265,11 +261,7 @@ class AsyncClient:
 
     async def _upload(self, medium: Medium, keep_s: float, deadline: float | None) -> Upload:
         async def messages() -> AsyncIterator[media_pb2.UploadRequest]:
-            yield media_pb2.UploadRequest(
-                open=media_pb2.UploadOpen(
-                    modality=medium.modality, mime_type=medium.mime_type, size_bytes=medium.size_bytes, keep_s=keep_s
-                )
-            )
+            yield draft_upload(medium, keep_s)
             pieces = medium.chunks(CHUNK_BYTES)
             while piece := await asyncio.to_thread(next, pieces, b""):
                 yield media_pb2.UploadRequest(data=piece)
@@ -277,15 +269,7 @@ class AsyncClient:
         response = await self._call(
             lambda timeout_s, metadata: self._media.Upload(messages(), timeout=timeout_s, metadata=metadata), deadline
         )
-        return Upload(
-            response.handle,
-            medium.modality,
-            medium.mime_type,
-            response.size_bytes,
-            response.sha256,
-            response.expires_in_s,
-            medium.regions,
-        )
+        return decode_upload(medium, response)
 
     async def _upload_all(self, carried: Carried, deadline: float | None) -> list[str]:
         """Upload what is too large to travel inline, and write the handles into the request."""
@@ -304,7 +288,7 @@ class AsyncClient:
     async def _known_limits(self, deadline: float | None) -> Limits:
         """Return what the gateway takes; asked once."""
         if self._limits is None:
-            self._limits = (await self.describe(deadline_s=_left(deadline))).limits
+            self._limits = (await self.describe(deadline_s=left_s(deadline))).limits
         return self._limits
 
     async def _forget_all(self, handles: list[str]) -> None:
@@ -314,8 +298,3 @@ class AsyncClient:
         for handle in handles:
             with contextlib.suppress(AnyplexError):
                 await self.delete(handle, deadline_s=5.0)
-
-
-def _left(deadline: float | None) -> float | None:
-    """Return the seconds until a deadline."""
-    return None if deadline is None else max(deadline - time.monotonic(), 0.001)

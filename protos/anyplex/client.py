@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 import grpc
 
-from anyplex.connection import DEFAULT_DEADLINE_S, Endpoint, Retry, Tls, as_retry, check_deadline
+from anyplex.connection import DEFAULT_DEADLINE_S, Endpoint, Retry, Tls, as_retry, deadline_of, left_s
 from anyplex.conversation import Conversation
 from anyplex.errors import AnyplexError, FailedPrecondition, from_call
 from anyplex.events import Event
@@ -21,9 +20,11 @@ from anyplex.requests import (
     Carried,
     Parts,
     RequestOptions,
+    decode_upload,
     draft_message,
     draft_opening,
     draft_request,
+    draft_upload,
 )
 from anyplex.streaming import EventStream, Received
 from anyplex.systems import Limits, System, SystemDescription, decode_description, decode_systems
@@ -121,7 +122,7 @@ class Client:
             AnyplexError: The request failed, now or while iterating.
         """
         self._check_open()
-        deadline = self._deadline(deadline_s)
+        deadline = self._endpoint.deadline(deadline_s)
         draft = draft_request(parts, options)
         handles = self._upload_all(draft.carried, deadline)
         metadata = self._endpoint.metadata()
@@ -144,19 +145,18 @@ class Client:
         """
         self._check_open()
         draft = draft_opening(options)
-        limit_s = check_deadline(deadline_s)
-        deadline = None if limit_s is None else time.monotonic() + limit_s
+        deadline = deadline_of(deadline_s)
         handles = self._upload_all(draft.carried, deadline)
 
         def draft_turn(parts: Parts) -> types_pb2.Message:
             message, carried = draft_message(parts)
-            handles.extend(self._upload_all(carried, self._deadline(None)))
+            handles.extend(self._upload_all(carried, self._endpoint.deadline(None)))
             return message
 
         def open_call(
             requests: Iterator[gateway_pb2.ConverseRequest],
         ) -> Received[gateway_pb2.ConverseResponse]:
-            timeout_s = _left(deadline)
+            timeout_s = left_s(deadline)
             return self._gateway.Converse(requests, timeout=timeout_s, metadata=self._endpoint.metadata())
 
         def clean_up() -> None:
@@ -179,7 +179,7 @@ class Client:
             AnyplexError: It was refused.
         """
         self._check_open()
-        return self._upload(medium, keep_s, self._deadline(deadline_s))
+        return self._upload(medium, keep_s, self._endpoint.deadline(deadline_s))
 
     def delete(self, upload: Upload | str, *, deadline_s: float | None = None) -> None:
         """Forget an upload (or its handle) before it expires.
@@ -237,20 +237,16 @@ class Client:
         if self._closed.is_set():
             raise FailedPrecondition("the client is closed")
 
-    def _deadline(self, deadline_s: float | None) -> float | None:
-        limit_s = self._endpoint.deadline_s if deadline_s is None else check_deadline(deadline_s)
-        return None if limit_s is None else time.monotonic() + limit_s
-
     def _call(
         self, call: Callable[[float | None, tuple[tuple[str, str], ...]], Answer], deadline_s: float | None
     ) -> Answer:
         """Make a call that answers with one message, again where that may help."""
         self._check_open()
-        deadline = self._deadline(deadline_s)
+        deadline = self._endpoint.deadline(deadline_s)
         attempt = 0
         while True:
             try:
-                return call(_left(deadline), self._endpoint.metadata())
+                return call(left_s(deadline), self._endpoint.metadata())
             except grpc.RpcError as raw:
                 attempt += 1
                 error = from_call(raw, self._endpoint.address)
@@ -262,27 +258,15 @@ class Client:
 
     def _upload(self, medium: Medium, keep_s: float, deadline: float | None) -> Upload:
         def messages() -> Iterator[media_pb2.UploadRequest]:
-            yield media_pb2.UploadRequest(
-                open=media_pb2.UploadOpen(
-                    modality=medium.modality, mime_type=medium.mime_type, size_bytes=medium.size_bytes, keep_s=keep_s
-                )
-            )
+            yield draft_upload(medium, keep_s)
             for piece in medium.chunks(CHUNK_BYTES):
                 yield media_pb2.UploadRequest(data=piece)
 
         response = self._call(
             lambda timeout_s, metadata: self._media.Upload(messages(), timeout=timeout_s, metadata=metadata),
-            None if deadline is None else max(deadline - time.monotonic(), 0.001),
+            left_s(deadline),
         )
-        return Upload(
-            response.handle,
-            medium.modality,
-            medium.mime_type,
-            response.size_bytes,
-            response.sha256,
-            response.expires_in_s,
-            medium.regions,
-        )
+        return decode_upload(medium, response)
 
     def _upload_all(self, carried: Carried, deadline: float | None) -> list[str]:
         """Upload what is too large to travel inline, and write the handles into the request."""
@@ -301,7 +285,7 @@ class Client:
     def _known_limits(self, deadline: float | None) -> Limits:
         """Return what the gateway takes; asked once."""
         if self._limits is None:
-            self._limits = self.describe(deadline_s=_left(deadline)).limits
+            self._limits = self.describe(deadline_s=left_s(deadline)).limits
         return self._limits
 
     def _forget_all(self, handles: list[str]) -> None:
@@ -311,8 +295,3 @@ class Client:
         for handle in handles:
             with contextlib.suppress(AnyplexError):
                 self.delete(handle, deadline_s=5.0)
-
-
-def _left(deadline: float | None) -> float | None:
-    """Return the seconds until a deadline."""
-    return None if deadline is None else max(deadline - time.monotonic(), 0.001)

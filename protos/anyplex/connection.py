@@ -137,6 +137,29 @@ class Endpoint:
         """Return the metadata of every call."""
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
+    def deadline(self, deadline_s: float | None) -> float | None:
+        """Return when a call ends that may take so long; None means the client's own limit.
+
+        Raises:
+            InvalidRequest: It is no length of time.
+        """
+        return deadline_of(self.deadline_s if deadline_s is None else deadline_s)
+
+
+def deadline_of(limit_s: float | None) -> float | None:
+    """Return the moment (``time.monotonic()``) after so many seconds; None or infinity mean that there is none.
+
+    Raises:
+        InvalidRequest: It is no length of time.
+    """
+    limit_s = check_deadline(limit_s)
+    return None if limit_s is None else time.monotonic() + limit_s
+
+
+def left_s(deadline: float | None) -> float | None:
+    """Return the seconds until a deadline."""
+    return None if deadline is None else max(deadline - time.monotonic(), 0.001)
+
 
 def as_retry(retry: bool | Retry | None, default: Retry) -> Retry:
     """Return a policy: True and None mean the default."""

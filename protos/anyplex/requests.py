@@ -11,7 +11,7 @@ from google.protobuf.message import Message as ProtobufMessage
 from anyplex.errors import InvalidRequest
 from anyplex.media import MadeMedium, Medium, PillowImage, Region, Upload
 from anyplex.systems import Limits
-from anyplex.v1 import gateway_pb2, types_pb2
+from anyplex.v1 import gateway_pb2, media_pb2, types_pb2
 
 INLINE_MEDIA_BYTES = 4 << 20  # the gateway's cap unless its profile says otherwise; media beyond it are uploaded first
 ASSURED_INLINE_BYTES = 256 << 10  # no profile may set a smaller cap: below it nobody has to ask for it
@@ -198,6 +198,28 @@ def draft_message(parts: Parts) -> tuple[types_pb2.Message, Carried]:
     message = types_pb2.Message()
     writer.write(Message("user", parts), message, "parts")
     return message, writer.carried
+
+
+def draft_upload(medium: Medium, keep_s: float) -> media_pb2.UploadRequest:
+    """Return what opens the upload of a medium; its bytes follow."""
+    return media_pb2.UploadRequest(
+        open=media_pb2.UploadOpen(
+            modality=medium.modality, mime_type=medium.mime_type, size_bytes=medium.size_bytes, keep_s=keep_s
+        )
+    )
+
+
+def decode_upload(medium: Medium, response: media_pb2.UploadResponse) -> Upload:
+    """Return what lies on the server now."""
+    return Upload(
+        response.handle,
+        medium.modality,
+        medium.mime_type,
+        response.size_bytes,
+        response.sha256,
+        response.expires_in_s,
+        medium.regions,
+    )
 
 
 class _MessageWriter:
