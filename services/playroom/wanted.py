@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from services.playroom.captions import CaptionFacts, join_nouns
 from services.playroom.films import Film, FilmFacts
@@ -19,6 +19,11 @@ from services.playroom.words import NUMBERS, PLACES, with_article
 ANY_SHAPE: Final = "object"
 """How something is called whose shape is free."""
 ANY_TIMBRE: Final = "sound"
+
+
+def _fits(wanted: tuple[str, ...], words: tuple[str, ...]) -> bool:
+    """Whether every word is the one that is wanted, or free."""
+    return all(want in ("", word) for want, word in zip(wanted, words, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +52,16 @@ class WantedObject:
 
     def fits(self, attributes: tuple[str, str, str, str]) -> bool:
         """Whether an object of this shape, color, size and place is wanted."""
-        wanted = (self.shape, self.color, self.size, self.place)
-        return all(not want or want == have for want, have in zip(wanted, attributes, strict=True))
+        return _fits((self.shape, self.color, self.size, self.place), attributes)
 
 
 @dataclass(frozen=True, slots=True)
 class WantedScene:
     """A picture: exactly these objects."""
 
+    modality: ClassVar[str] = "image"
     objects: tuple[WantedObject, ...]
     background: str = ""
-
-    @property
-    def modality(self) -> str:
-        """Of the medium."""
-        return "image"
 
     @property
     def is_plural(self) -> bool:
@@ -93,14 +93,10 @@ class WantedScene:
 class WantedSound:
     """A sound; the timbre is free where it is empty, of a sweep the direction is its pitch."""
 
+    modality: ClassVar[str] = "audio"
     timbre: str = ""
     pitch: str = ""
     count: int = 1
-
-    @property
-    def modality(self) -> str:
-        """Of the medium."""
-        return "audio"
 
     @property
     def is_plural(self) -> bool:
@@ -132,20 +128,12 @@ class WantedSound:
 class WantedFilm:
     """A film; empty words are free."""
 
+    modality: ClassVar[str] = "video"
+    is_plural: ClassVar[bool] = False
     color: str = ""
     shape: str = ""
     motion: str = ""
     background: str = ""
-
-    @property
-    def modality(self) -> str:
-        """Of the medium."""
-        return "video"
-
-    @property
-    def is_plural(self) -> bool:
-        """Whether there are several: `here are …`."""
-        return False
 
     @property
     def thing(self) -> str:
@@ -160,13 +148,8 @@ class WantedFilm:
 
     def differs(self, seen: FilmFacts) -> str:
         """Says how a film differs from what is wanted; empty where it does not."""
-        pairs = (
-            (self.color, seen.color),
-            (self.shape, seen.shape),
-            (self.motion, seen.motion),
-            (self.background, seen.background),
-        )
-        good = all(want in ("", have) for want, have in pairs)
+        wanted = (self.color, self.shape, self.motion, self.background)
+        good = _fits(wanted, (seen.color, seen.shape, seen.motion, seen.background))
         return "" if good else f"shows {seen}, wanted {self.caption!r}"
 
 
