@@ -81,6 +81,18 @@ def external_address(config: pytest.Config) -> str:
     return str(config.getoption("--component-address", default=None) or os.environ.get("COMPONENT_ADDRESS", ""))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a component given from outside, leave out what needs a version that nobody has named."""
+    if not external_address(config):
+        return
+    unknown = {"misfit_version"}
+    if not config.getoption("--component-other-version", default=None):
+        unknown.add("other_version")
+    left_out = [item for item in items if unknown & set(getattr(item, "fixturenames", ()))]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "component_type" not in metafunc.fixturenames:
         return
@@ -133,3 +145,15 @@ async def target(
     finally:
         await target.channel.close()
         await server.stop(grace_s=0.0)
+
+
+@pytest.fixture
+def other_version(target: Target) -> str:
+    """In the component's store and not loaded."""
+    return target.other_version
+
+
+@pytest.fixture
+def misfit_version(target: Target) -> str:
+    """In the component's store, of another kind."""
+    return target.misfit_version

@@ -107,31 +107,27 @@ async def test_loading_what_is_not_there(target: Target) -> None:
     assert await target.describe() == target.card
 
 
-async def test_loading_what_does_not_fit(target: Target) -> None:
-    if not target.misfit_version:
-        pytest.skip("no version of another kind is known")
-    request = component_pb2.LoadVersionRequest(version=target.misfit_version)
+async def test_loading_what_does_not_fit(target: Target, misfit_version: str) -> None:
+    request = component_pb2.LoadVersionRequest(version=misfit_version)
     error = await refused(target.component.LoadVersion(request, metadata=target.metadata))
     assert error.code() == CODE.FAILED_PRECONDITION
     assert await target.describe() == target.card
 
 
-async def test_versions_are_loaded_and_dropped_while_it_serves(target: Target) -> None:
-    if not target.other_version:
-        pytest.skip("no other version is known")
+async def test_versions_are_loaded_and_dropped_while_it_serves(target: Target, other_version: str) -> None:
     old = next(held.version for held in target.card.versions if not held.adapter)
     before = await target.calls.call(version=old, seed=3)
-    request = component_pb2.LoadVersionRequest(version=target.other_version)
+    request = component_pb2.LoadVersionRequest(version=other_version)
     reply = await target.component.LoadVersion(request, metadata=target.metadata)
-    assert {held.version for held in reply.card.versions} >= {old, target.other_version}
+    assert {held.version for held in reply.card.versions} >= {old, other_version}
     assert await target.calls.call(version=old, seed=3) == before
-    assert await target.calls.call(version=target.other_version, seed=3) != before
+    assert await target.calls.call(version=other_version, seed=3) != before
     error = await refused(target.calls.call(seed=3))
     assert error.code() == CODE.FAILED_PRECONDITION, "two versions, and none named"
-    drop = component_pb2.UnloadVersionRequest(version=target.other_version)
+    drop = component_pb2.UnloadVersionRequest(version=other_version)
     reply = await target.component.UnloadVersion(drop, metadata=target.metadata)
-    assert target.other_version not in {held.version for held in reply.card.versions}
-    assert (await refused(target.calls.call(version=target.other_version))).code() == CODE.FAILED_PRECONDITION
+    assert other_version not in {held.version for held in reply.card.versions}
+    assert (await refused(target.calls.call(version=other_version))).code() == CODE.FAILED_PRECONDITION
     assert await target.calls.call(seed=3) == before
 
 

@@ -68,7 +68,7 @@ def test_the_foreign_suite_asks_what_understanding_asks() -> None:
         assert (row.kind, row.split, row.measure) == (own.rows[name].kind, own.rows[name].split, own.rows[name].measure)
 
 
-@pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}")
+@pytest.mark.skipif(bool(missing()), reason=f"{', '.join(missing())} is not installed")
 def test_foreign_cases_are_cases() -> None:
     row = RowSpec(source="foreign", split="test", kind="caption", count=2)
     cases = list(draw_cases("r", row))
