@@ -261,3 +261,14 @@ def running(
             took_s = time.monotonic() - begun_s
             print(f"figure: cluster {name}, {len(processes)} processes, gone {took_s:.1f} s after it was stopped")
             assert list(Path(tempfile.gettempdir()).glob(f"apx-*/session_*_{state.pid}")) == []
+
+
+@contextmanager
+def running_tiny(root: Path, name: str, system: str) -> Iterator[Cluster]:
+    """Start a cluster of one system with small random weights, and take it down for sure."""
+    weights = root / "weights"
+    weights.mkdir()
+    make_tiny_weights(weights, [system])
+    profile = write_profile(root / "profile.yaml")
+    with running(root / "home", profile, name=name, weights=weights, systems=(system,)) as cluster:
+        yield cluster

@@ -13,7 +13,7 @@ import pytest
 from anyplex import Audio, Client, FailedPrecondition, Image, InvalidRequest, Message, Upload, Video
 from services.cli import demo
 from tests import films, pictures, sounds
-from tests.cluster import Cluster, make_tiny_weights, running, write_profile
+from tests.cluster import Cluster, running_tiny
 from tests.fakes import tiny
 
 pytestmark = pytest.mark.cluster
@@ -26,19 +26,8 @@ SOUND_TOKENS_A_SECOND = 10
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    root = tmp_path_factory.mktemp("everything")
-    weights = root / "weights"
-    weights.mkdir()
-    make_tiny_weights(weights, [SYSTEM])
-    profile = write_profile(root / "profile.yaml")
-    with running(root / "home", profile, name="everything", weights=weights, systems=(SYSTEM,)) as cluster:
+    with running_tiny(tmp_path_factory.mktemp("everything"), "everything", SYSTEM) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def client(cluster: Cluster) -> Iterator[Client]:
-    with cluster.client() as client:
-        yield client
 
 
 def picture(seed: int = 0) -> Image:

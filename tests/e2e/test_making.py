@@ -23,7 +23,7 @@ from anyplex import (
 )
 from services.playroom.codecs import decode_film, decode_sound
 from tests import pictures
-from tests.cluster import Cluster, make_tiny_weights, running, write_profile
+from tests.cluster import Cluster, running_tiny
 from tests.fakes import tiny
 
 pytestmark = pytest.mark.cluster
@@ -35,19 +35,8 @@ FEW_STEPS = {modality: MediaParameters(steps=3) for modality in MEDIA}
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    root = tmp_path_factory.mktemp("making")
-    weights = root / "weights"
-    weights.mkdir()
-    make_tiny_weights(weights, [SYSTEM])
-    profile = write_profile(root / "profile.yaml")
-    with running(root / "home", profile, name="making", weights=weights, systems=(SYSTEM,)) as cluster:
+    with running_tiny(tmp_path_factory.mktemp("making"), "making", SYSTEM) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def client(cluster: Cluster) -> Iterator[Client]:
-    with cluster.client() as client:
-        yield client
 
 
 def test_all_three_come_side_by_side_and_are_what_they_say(client: Client) -> None:

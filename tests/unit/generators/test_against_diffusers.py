@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from graph.messages import MediaParameters
 from services.artifacts import ArtifactStore
 from services.checkpoints import import_checkpoint
 from services.generators.denoising import DenoisingEngine
-from services.generators.encoding import Medium
 from services.generators.engine import RenderJob
 from services.generators.latent_diffusion import LatentDiffusion
 from services.generators.models import load_generator
 from services.generators.plans import plan_medium
 from tests.unit.generators.pipelines import SCHEDULERS, call, make_embeds, make_pipeline, save
+from tests.unit.generators.test_denoising import made
 
 SLOTS = {"stable_diffusion": "draw", "unclip": "draw", "text_to_video": "film", "audioldm": "play"}
 # What is asked of a pipeline in its own words, and of us.
@@ -48,14 +47,6 @@ def job_of(
     positive, negative = make_embeds(type_name, embeds_seed)
     plan = plan_medium(model.modality, MediaParameters(**parameters), model.defaults, model.caps)
     return RenderJob(model, plan, positive, negative, seed, began=lambda: None)
-
-
-async def made(engine: DenoisingEngine, job: RenderJob[LatentDiffusion]) -> torch.Tensor:
-    async with aclosing(engine.submit(job)) as events:
-        async for event in events:
-            if isinstance(event, Medium):
-                return torch.as_tensor(event.values)
-    raise AssertionError("no medium came")
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.5])

@@ -6,78 +6,20 @@ import asyncio
 import contextlib
 import io
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from graph.caller import Caller
-from graph.compile import compile_system
 from graph.errors import DeadlineExceeded, InvalidRequest
 from graph.executor import Executor
 from graph.messages import Finished, Media, Message, Part, Request, Sampling, TextDelta
-from graph.plan import SystemPlan
-from graph.profile import load_profile
-from graph.validate import load_system
 from services.artifacts import ArtifactStore
-from services.deploy.versions import architectures
-from services.runtime.caller import GrpcCaller
-from services.runtime.component import Component
-from services.runtime.directory import Entry, Routes
-from services.runtime.local_caller import LocalCaller
-from services.runtime.server import ComponentServer
-from services.runtime.settings import RuntimeSettings
-from services.runtime.tensors import ChannelPool
 from tests import films, sounds
 from tests.fakes import tiny
-from tests.fakes.components import components_of
-
-
-class World:
-    """One small system, reachable both ways."""
-
-    def __init__(self, store: ArtifactStore) -> None:
-        spec = load_system(tiny.EVERYTHING)
-        self.versions = tiny.fill(store, spec)
-        shapes = architectures(store, self.versions)
-        self.plan: SystemPlan = compile_system(spec, load_profile("local"), self.versions, shapes)
-        self._store = store
-        self.components: dict[str, Component] = {}
-
-    def build(self) -> None:
-        """Make the components anew: one that was stopped stays stopped."""
-        self.components = components_of(self._store, self.plan)
-
-    @contextlib.asynccontextmanager
-    async def local(self) -> AsyncIterator[Caller]:
-        self.build()
-        for component in self.components.values():
-            await component.start()
-        yield LocalCaller(self.components)
-        for component in self.components.values():
-            await component.stop()
-
-    @contextlib.asynccontextmanager
-    async def grpc(self) -> AsyncIterator[Caller]:
-        self.build()
-        servers = [ComponentServer(component, RuntimeSettings()) for component in self.components.values()]
-        addresses = [await server.start() for server in servers]
-        entries = tuple(
-            Entry(address, component, address, versions=frozenset(self.versions.values()))
-            for component, address in zip(self.components, addresses, strict=True)
-        )
-        channels = ChannelPool()
-        # Small features travel by reference here, so that the lease is exercised too.
-        for component in self.components.values():
-            component.context.tensors.inline_bytes = 64
-        yield GrpcCaller(Routes(entries), channels)
-        await channels.close()
-        for server in servers:
-            await server.stop(grace_s=1.0)
-
-    def held_tensors(self) -> int:
-        return sum(len(component.context.tensors) for component in self.components.values())
+from tests.fakes.systems import SmallSystem
 
 
 def picture(color: str) -> Media:
@@ -95,12 +37,12 @@ def sound(pitch_hz: float) -> Part:
     return Part(media=Media("audio", data=sounds.encoded(sounds.tone(0.7, pitch_hz))))
 
 
-def request(world: World, *parts: Part, max_tokens: int = 12) -> Request:
+def request(world: SmallSystem, *parts: Part, max_tokens: int = 12) -> Request:
     sampling = Sampling(max_tokens=max_tokens, seed=5)
     return Request("r1", "everything", (Message("user", parts),), world.versions, sampling)
 
 
-async def ask(caller: Caller, world: World, asked: Request, time_s: float = 30.0) -> str:
+async def ask(caller: Caller, world: SmallSystem, asked: Request, time_s: float = 30.0) -> str:
     text, ends = "", 0
     run = Executor(caller).run(world.plan, asked, time.monotonic() + time_s)
     async with contextlib.aclosing(run) as events:
@@ -112,11 +54,11 @@ async def ask(caller: Caller, world: World, asked: Request, time_s: float = 30.0
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(ArtifactStore(tmp_path))
+def world(tmp_path: Path) -> SmallSystem:
+    return SmallSystem(ArtifactStore(tmp_path), tiny.EVERYTHING)
 
 
-async def test_the_way_to_a_component_does_not_change_the_answer(world: World) -> None:
+async def test_the_way_to_a_component_does_not_change_the_answer(world: SmallSystem) -> None:
     asked = [
         request(world, Part(text="What is this?"), Part(media=picture("red"))),
         request(world, Part(media=picture("blue")), Part(text="and"), Part(media=picture("green"))),
@@ -138,7 +80,7 @@ async def test_the_way_to_a_component_does_not_change_the_answer(world: World) -
 
 
 @pytest.mark.parametrize("way", ["local", "grpc"])
-async def test_a_bad_picture_is_named_by_its_place_in_the_request(world: World, way: str) -> None:
+async def test_a_bad_picture_is_named_by_its_place_in_the_request(world: SmallSystem, way: str) -> None:
     async with getattr(world, way)() as caller:
         asked = request(world, Part(text="And this?"), Part(media=Media("image", data=b"no picture")))
         with pytest.raises(InvalidRequest) as caught:
@@ -148,7 +90,7 @@ async def test_a_bad_picture_is_named_by_its_place_in_the_request(world: World, 
 
 
 @pytest.mark.parametrize("way", ["local", "grpc"])
-async def test_a_deadline_stops_the_backbone(world: World, way: str) -> None:
+async def test_a_deadline_stops_the_backbone(world: SmallSystem, way: str) -> None:
     async with getattr(world, way)() as caller:
         with pytest.raises(DeadlineExceeded):
             await ask(caller, world, request(world, Part(text="Go on."), max_tokens=400), time_s=0.05)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from graph.caller import Caller
 from graph.cards import check_cards
-from graph.compile import compile_system
 from graph.executor import Executor
 from graph.messages import (
     Event,
@@ -26,60 +25,19 @@ from graph.messages import (
     Sampling,
     TextDelta,
 )
-from graph.profile import load_profile
-from graph.validate import load_system
 from services.artifacts import ArtifactStore
-from services.deploy.versions import architectures
-from services.runtime.caller import GrpcCaller
-from services.runtime.component import Component
 from services.runtime.convert import card_from_proto
-from services.runtime.directory import Entry, Routes
-from services.runtime.local_caller import LocalCaller
-from services.runtime.server import ComponentServer
-from services.runtime.settings import RuntimeSettings
-from services.runtime.tensors import ChannelPool
 from tests.fakes import tiny
-from tests.fakes.components import components_of
+from tests.fakes.systems import SmallSystem
 
 STARTS = {"image": b"\x89PNG", "audio": b"RIFF", "video": b""}
 
 
-class Studio:
+class Studio(SmallSystem):
     """The small system that makes."""
 
     def __init__(self, store: ArtifactStore) -> None:
-        spec = load_system(tiny.MAKING)
-        self.versions = tiny.fill(store, spec)
-        self.versions["think/lora"] = tiny.adapter(store, signals=True)
-        shapes = architectures(store, self.versions)
-        self.plan = compile_system(spec, load_profile("local"), self.versions, shapes)
-        self.components: dict[str, Component] = components_of(store, self.plan)
-
-    @contextlib.asynccontextmanager
-    async def local(self) -> AsyncIterator[Caller]:
-        for component in self.components.values():
-            await component.start()
-        yield LocalCaller(self.components)
-        for component in self.components.values():
-            await component.stop()
-
-    @contextlib.asynccontextmanager
-    async def grpc(self) -> AsyncIterator[Caller]:
-        servers = [ComponentServer(component, RuntimeSettings()) for component in self.components.values()]
-        addresses = [await server.start() for server in servers]
-        versions = frozenset(self.versions.values())
-        entries = tuple(
-            Entry(address, component, address, versions=versions)
-            for component, address in zip(self.components, addresses, strict=True)
-        )
-        channels = ChannelPool()
-        # Signal states and conditioning travel by reference here, so that leases are exercised too.
-        for component in self.components.values():
-            component.context.tensors.inline_bytes = 64
-        yield GrpcCaller(Routes(entries), channels)
-        await channels.close()
-        for server in servers:
-            await server.stop(grace_s=1.0)
+        super().__init__(store, tiny.MAKING, lora=True)
 
     def request(self, *outputs: str, **sampling: object) -> Request:
         numbers = Sampling(**{"max_tokens": 24, "seed": 5, **sampling})  # type: ignore[arg-type]
@@ -128,7 +86,7 @@ async def test_every_medium_that_must_come_comes(studio: Studio, way: Callable[[
         events = await studio.ask(caller, studio.request("image", "video", "audio"))
         again = await studio.ask(caller, studio.request("image", "video", "audio"))
         other = await studio.ask(caller, replace(studio.request("image"), sampling=Sampling(max_tokens=24, seed=6)))
-        assert not sum(len(component.context.tensors) for component in studio.components.values())
+        assert studio.held_tensors() == 0
     assert not [event.body for event in events if isinstance(event.body, MediaFailed)]
     made = files(events)
     assert {"image", "video", "audio"} <= {modality for modality, _ in made.values()}
