@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -36,6 +38,20 @@ def grays(count: int, size: tuple[int, int] = (32, 32)) -> list[Image.Image]:
     return [Image.new("RGB", size, (level(index),) * 3) for index in range(count)]
 
 
+@contextmanager
+def _same_scheduling() -> Iterator[None]:
+    """Run something on this thread without a change of its scheduling.
+
+    libsvtav1 gives the thread that calls it real-time priority where it may, and leaves it so: whatever the thread
+    starts then inherits it, and threads that wait for each other in loops never let each other go.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def film(
     pictures: Sequence[Image.Image],
     container: str = "mp4",
@@ -51,7 +67,7 @@ def film(
 
     codec = codec or CODECS[container]
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container, options=muxing or {}) as out:
+    with _same_scheduling(), av.open(buffer, "w", format=container, options=muxing or {}) as out:
         stream: Any = out.add_stream(codec, rate=4, options={**OPTIONS.get(codec, {}), **options})
         stream.width, stream.height = pictures[0].size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"

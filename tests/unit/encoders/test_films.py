@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import random
 
 import numpy as np
@@ -33,7 +34,9 @@ def test_every_format_is_read(container: str) -> None:
 @pytest.mark.parametrize("codec", ["libvpx", "mpeg4", "mjpeg", "libx265", "libsvtav1"])
 def test_every_codec_is_read(codec: str) -> None:
     size = (64, 64)
+    scheduling = os.sched_getscheduler(0)
     assert chosen(film(grays(8, size), "matroska", codec), 8) == EIGHT
+    assert os.sched_getscheduler(0) == scheduling
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
