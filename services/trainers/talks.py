@@ -32,7 +32,8 @@ from services.trainers.media import Shown, Speech
 _TURN_TOKENS: Final = 14
 _SALAD: Final = 0.7  # what was said has to be written down, not what is usually said
 _SHORT_LETTERS: Final = 5
-_STUMBLES: Final = 0.5
+_STUMBLES: Final = 0.6
+_TURNED: Final = 0.4
 _SMALL_WORDS: Final = (
     "the", "a", "an", "is", "are", "there", "please", "do", "does", "you", "me", "can", "be", "in", "it", "this", "of",
     "to", "say", "tell", "give", "would", "could",
@@ -95,12 +96,17 @@ def _short_words(rng: np.random.Generator) -> str:
 
 
 def stumbled(sentence: str, rng: np.random.Generator) -> str:
-    """A question as people ask it who stumble: small words are missing or too many, what it is about is not.
+    """A question as people ask it who stumble: small words are missing or too many, or its end comes first.
 
-    Who learns to answer those listens to the words that count, and does not mind wordings that are new.
+    What it is about stays. Who learns to answer those listens to the words that count, wherever they stand, and does
+    not mind wordings that are new.
     """
+    words = transcript_of(sentence).split()
+    if rng.random() < _TURNED:
+        first = int(rng.integers(len(words)))
+        words = words[first:] + words[:first]
     said: list[str] = []
-    for word in transcript_of(sentence).split():
+    for word in words:
         if word in _SMALL_WORDS and rng.random() < 0.25:
             continue
         if rng.random() < 0.08:
