@@ -76,7 +76,7 @@ bench: setup ## run all benchmarks, or one: make bench hop
 	@$(BIN)/python benchmarks/run.py $(NAME) $(ARGS)
 
 .PHONY: eval
-eval: setup ## measure the systems with a suite, write benchmarks/results/
+eval: setup ## measure the systems with a suite, write benchmarks/results/ (needs espeak-ng; foreign: all programs)
 	@$(BIN)/anyplex eval $(SUITE) --start $(addprefix --system ,$(EVAL_SYSTEMS)) $(ARGS)
 
 .PHONY: protos

@@ -24,7 +24,7 @@ _CONTACTS = 6
 _ARROW_PX = 22
 _SOUND_ENDINGS = (".wav", ".mp3", ".flac", ".ogg")
 _FILM_ENDINGS = (".mp4", ".webm", ".gif")
-_SHEET_COLORS = 128
+_SHEET_COLORS = 256
 _INK = {True: "#228833", False: "#cc3311"}
 
 
@@ -107,7 +107,8 @@ def _drawn(shown: Sequence[EvaluationCase], answers: Mapping[str, Answered], fol
         for number, line in enumerate(_lines(case, answer), start=1):
             draw.text((left + 4, top + SIDE_PX + 2 + _LINE_PX * number), line, fill="black")
     buffer = io.BytesIO()
-    canvas.quantize(_SHEET_COLORS).save(buffer, format="PNG", optimize=True)
+    # median cut, the default, leaves no color to what is small, and readers would see a pink square as beige
+    canvas.quantize(_SHEET_COLORS, method=Image.Quantize.MAXCOVERAGE).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 

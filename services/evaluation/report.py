@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from services.evaluation.scores import interval, percent, points
+from services.evaluation.scores import WORDINGS, held_against_what, interval, percent, points
 
 COLUMNS = ("row", "right", "of", "share", "95 %", "kept-out wordings", "asked", "errors", "p50 ms")
 COMPARISON_COLUMNS = (
@@ -120,13 +120,16 @@ def overview(result: Mapping[str, Any]) -> list[str]:
     columns = ["", *splits, "kept-out wordings, points lower"]
     if against:
         columns.append(f"points lower than {result['baseline']['suite']}")
+    marks = {(item["row"], item["what"]): _mark(item) for item in result["checks"]}
     lines = []
     for title in dict.fromkeys(_title(name, row) for name, row in rows.items()):
         mine = {row["split"]: (name, row) for name, row in rows.items() if _title(name, row) == title}
         cells = [_cell(mine[split][1], judged=not result.get("limit")) if split in mine else "–" for split in splits]
-        cells.append("; ".join(_lower(row["wordings"]["lower"]) for _, row in mine.values()))
+        wordings = [_lower(row["wordings"]["lower"]) + marks.get((name, WORDINGS), "") for name, row in mine.values()]
+        cells.append("; ".join(wordings))
         if against:
-            cells.append("; ".join(_lower(against.get(name)) for name, _ in mine.values()))
+            what = held_against_what(result["baseline"]["suite"])
+            cells.append("; ".join(_lower(against.get(name)) + marks.get((name, what), "") for name, _ in mine.values()))
         lines.append((title, *cells))
     if result.get("kept_out_lower"):
         empty = [""] * (len(columns) - len(splits) - 1)
@@ -150,6 +153,11 @@ def _cell(row: Mapping[str, Any], *, judged: bool) -> str:
 def _is_met(row: Mapping[str, Any]) -> bool:
     above = row["at_least"] is None or row["share"] >= row["at_least"]
     return above and (row["at_most"] is None or row["share"] <= row["at_most"])
+
+
+def _mark(item: Mapping[str, Any]) -> str:
+    """Return whether a difference is as small as is asked, and how small that is."""
+    return f" {'✓' if item['passed'] else '✗'}, {item['asked'].partition(' points')[0]}"
 
 
 def _lower(worse: Mapping[str, Any] | None) -> str:

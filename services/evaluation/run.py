@@ -82,7 +82,7 @@ class Evaluation:
 
         Raises:
             AnyplexError: The gateway cannot be reached, or the suite is wrong.
-        InvalidRequest: The run to compare with shares no case with this one.
+            InvalidRequest: The run to compare with shares no case with this one.
             FailedPrecondition: A program that cases are made with is not installed.
         """
         other = self.options.other
@@ -229,7 +229,8 @@ class _Asking:
 
     def _draw(self, name: str, row: RowSpec) -> list[EvaluationCase]:
         cases: list[EvaluationCase] = []
-        for case in draw_cases(name, row, self._evaluation.options.limit):
+        evaluation = self._evaluation
+        for case in draw_cases(name, row, evaluation.options.limit, evaluation.suite.sampling):
             if self._stopping.is_set():
                 break
             cases.append(case)

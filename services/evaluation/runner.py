@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anyplex import AnyplexError, AsyncClient, Cancelled, PermissionDenied, Reply, Unauthenticated, Unavailable
@@ -43,6 +43,8 @@ async def ask_all(
 ) -> dict[str, Answered]:
     """Ask what the file does not answer yet; every answer is written down as it comes.
 
+    Words that are kept are judged anew, since judges change; media are not: `--fresh` has them judged again.
+
     Args:
         client: Connection to the gateway.
         cases: What to ask.
@@ -58,11 +60,11 @@ async def ask_all(
         AnyplexError: The gateway cannot be reached or does not let us in.
     """
     known = file.read()
-    wanted = {case.id: case.fingerprint for case in cases}
+    wanted = {case.id: case for case in cases}
     kept = {
-        id_: answer
+        id_: _judged_anew(wanted[id_], answer) if id_ in wanted else answer
         for id_, answer in known.items()
-        if not answer.error and wanted.get(id_, answer.fingerprint) == answer.fingerprint
+        if not answer.error and (id_ not in wanted or wanted[id_].fingerprint == answer.fingerprint)
     }
     file.rewrite(list(kept.values()))
     answers = {id_: answer for id_, answer in kept.items() if id_ in wanted}
@@ -80,6 +82,14 @@ async def ask_all(
         for _ in range(settings.concurrency):
             group.create_task(work())
     return {case.id: answers[case.id] for case in cases}
+
+
+def _judged_anew(case: EvaluationCase, answer: Answered) -> Answered:
+    if case.judge_media is not None or answer.media:
+        return answer
+    verdict = case.judge(answer.answer)
+    wrong = case.words_wrong(answer.answer) if case.words_wrong is not None else 0
+    return replace(answer, right=verdict.right, reason=verdict.reason, words_wrong=wrong)
 
 
 async def _ask(

@@ -17,6 +17,7 @@ from services.evaluation.statistics import (
 from services.evaluation.suite import Measure, RowSpec, SuiteSpec
 from services.playroom.shares import wilson_95
 
+WORDINGS = "kept-out wordings"
 DECIDES = "decides whether, and which, media to make"
 _NAMED = 20
 
@@ -133,6 +134,11 @@ def held_against(suite: SuiteSpec, rows: Mapping[str, Any], baseline: Mapping[st
     }
 
 
+def held_against_what(suite: str) -> str:
+    """Return what the checks against another suite are called."""
+    return f"against {suite}"
+
+
 def lacks(result: Mapping[str, Any], suite: SuiteSpec | None = None) -> str:
     """Return what the result of a run lacks of its suite; nothing where it is whole."""
     if result.get("limit"):
@@ -180,14 +186,14 @@ def check(
         worse = row["wordings"]["lower"] if row else None
         # of what was never shown at all, wordings are reported only
         if most is not None and spec.split == "test" and (worse is not None or row is None):
-            add(name, "kept-out wordings", worse["share"] if worse else None, f"≤ {points(most)} lower", most=most)
+            add(name, WORDINGS, worse["share"] if worse else None, f"≤ {points(most)} lower", most=most)
     if suite.decides_at_least is not None:
         share, least = decided["share"] if decided else None, suite.decides_at_least
         add(DECIDES, "share", share, f"≥ {percent(least)}", least=least)
     if suite.baseline is not None:
         most = suite.baseline.at_most_lower
         for name in suite.rows:
-            what, asked = f"against {suite.baseline.suite}", f"≤ {points(most)} lower"
+            what, asked = held_against_what(suite.baseline.suite), f"≤ {points(most)} lower"
             if against is not None and name in against:
                 add(name, what, against[name]["share"], asked, most=most)
             else:

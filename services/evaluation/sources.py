@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from itertools import chain, islice
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 from anyplex import Audio, Image, MadeMedium, Medium, Message, Video
 from graph.errors import SpecError
 from graph.problems import did_you_mean
-from services.evaluation.suite import EvaluationCase, RowSpec
+from services.evaluation.suite import EvaluationCase, RowSpec, SamplingSpec
 
 if TYPE_CHECKING:
     from services.playroom import studio
@@ -22,15 +24,31 @@ if TYPE_CHECKING:
 
 _MEDIA: dict[str, type[Medium]] = {"image": Image, "audio": Audio, "video": Video}
 
+_AS_USUAL = SamplingSpec()
 
-def draw_cases(name: str, row: RowSpec, limit: int | None = None) -> Iterator[EvaluationCase]:
+
+def draw_cases(
+    name: str, row: RowSpec, limit: int | None = None, sampling: SamplingSpec = _AS_USUAL
+) -> Iterator[EvaluationCase]:
     """Draw the cases of a row one by one; a limit takes the first ones, so that they stay the same cases.
+
+    Args:
+        name: Of the row.
+        row: Where its cases come from.
+        limit: Most cases.
+        sampling: How answers are sampled; part of the fingerprints.
 
     Raises:
         SpecError: The row names a source, split or kind that there is not.
     """
     check_row(name, row)
-    return islice(_SOURCES[row.source](name, row), limit)
+    return (_sealed(case, sampling) for case in islice(_SOURCES[row.source](name, row), limit))
+
+
+def _sealed(case: EvaluationCase, sampling: SamplingSpec) -> EvaluationCase:
+    """Add to the fingerprint what makes it another case although the same is put in."""
+    rest = json.dumps([case.fingerprint, case.expected, sampling.model_dump()], sort_keys=True)
+    return replace(case, fingerprint=sha256(rest.encode()).hexdigest()[:16])
 
 
 def check_row(name: str, row: RowSpec) -> None:

@@ -129,7 +129,8 @@ class EvaluationCase:
         group: What it is about, for scores by group ("color").
         kept_out: Whether its wording was kept out of training.
         prompt: What is asked, in words; speech in quotes.
-        fingerprint: Hash of everything that is asked; runs are compared where it is equal.
+        fingerprint: Hash of everything that is asked, of what is expected and of how answers are sampled; where it is
+            equal, answers are kept and runs compared.
         judge: Says whether an answer is right.
         history: Turns before this one.
         words_wrong: Counts the wrong words of an answer; None where words are not counted.

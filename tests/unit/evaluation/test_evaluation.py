@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from anyplex import AsyncClient, Unavailable
 from graph.errors import InvalidRequest, NotFound
+from services.evaluation import sources
 from services.evaluation.answers import Answered, AnswerFile
 from services.evaluation.run import Evaluation, RunOptions
 from services.evaluation.runner import RunSettings
@@ -79,6 +81,31 @@ def test_scores_and_goes_on(gateway: FakeGateway, tmp_path: Path) -> None:
     again, _, oracle = _run(gateway, tmp_path, wrong={0, 1, 2})
     assert oracle.asked == 5
     assert again["rows"]["caption/test"]["right"] == 9
+
+
+def test_what_is_kept_is_judged_anew(gateway: FakeGateway, tmp_path: Path) -> None:
+    _, folder, _ = _run(gateway, tmp_path, wrong={0, 1, 2})
+    answers = AnswerFile(folder / "answers.jsonl")
+    answers.rewrite([replace(one, right=not one.right, reason="an older judge") for one in answers.read().values()])
+    result, _, oracle = _run(gateway, tmp_path, wrong=set())
+    assert oracle.asked == 0
+    assert result["rows"]["caption/test"]["right"] == 9
+    assert "an older judge" not in {one.reason for one in answers.read().values()}
+
+
+def test_other_sampling_and_other_expectations_are_asked_again(
+    gateway: FakeGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(gateway, tmp_path, wrong=set())
+    warm = SuiteSpec.model_validate(SUITE.model_dump() | {"sampling": {"temperature": 0.5}})
+    assert _run(gateway, tmp_path, wrong=set(), suite=warm)[2].asked == 20
+    assert _run(gateway, tmp_path, wrong=set(), suite=warm)[2].asked == 0
+    drawn = sources._SOURCES["pictures"]
+    monkeypatch.setitem(
+        sources._SOURCES, "pictures", lambda *row: (replace(case, expected="a new caption") for case in drawn(*row))
+    )
+    result, _, oracle = _run(gateway, tmp_path, wrong=set(), suite=warm)
+    assert (oracle.asked, result["rows"]["caption/test"]["right"]) == (20, 0)
 
 
 def test_compares_runs_case_by_case(gateway: FakeGateway, tmp_path: Path) -> None:

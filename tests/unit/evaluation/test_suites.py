@@ -13,7 +13,7 @@ import pytest
 from anyplex import AsyncClient, Audio, Image, Video
 from graph.errors import FailedPrecondition, NotFound, SpecError
 from services.evaluation import run, sources
-from services.evaluation.report import markdown, short_checks
+from services.evaluation.report import markdown, overview, short_checks
 from services.evaluation.run import Evaluation, RunOptions
 from services.evaluation.runner import RunSettings
 from services.evaluation.scores import kept_out_lower
@@ -123,7 +123,10 @@ def test_wordings_that_were_kept_out_are_held_against_the_others(gateway: FakeGa
     result = _run(gateway, tmp_path / "1", suite, kept_out)
     assert result["rows"]["fact"]["wordings"]["lower"]["share"] == 1.0
     assert short_checks(result) == ["fact: kept-out wordings 100.0 points lower, asked: ≤ 3.0 points lower"]
-    assert short_checks(_run(gateway, tmp_path / "2", suite, set(range(40)) - kept_out)) == []
+    assert " ✗, ≤ 3.0 |" in next(line for line in overview(result) if line.startswith("| fact |"))
+    better = _run(gateway, tmp_path / "2", suite, set(range(40)) - kept_out)
+    assert short_checks(better) == []
+    assert " ✓, ≤ 3.0 |" in next(line for line in overview(better) if line.startswith("| fact |"))
     assert (
         "| kept-out wordings, rows of test on average (reported; what is asked is asked of each row) | 100.0 ("
         in markdown(result)
@@ -153,7 +156,9 @@ def test_a_suite_is_held_against_another(gateway: FakeGateway, tmp_path: Path) -
     result = _run(gateway, tmp_path, other, {3, 4}, fresh=True)
     assert result["baseline"]["rows"]["fact"]["share"] == 0.1
     assert short_checks(result) == ["fact: against own 10.0 points lower, asked: ≤ 3.0 points lower"]
-    assert "points lower than own" in markdown(result)
+    head, _, line, *_ = overview(result)
+    assert head.endswith("| points lower than own |")
+    assert line.endswith(" ✗, ≤ 3.0 |")
 
 
 def test_a_limited_run_leaves_the_whole_one_alone_and_is_not_judged(gateway: FakeGateway, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+import av
 import pytest
 from PIL import Image
 
@@ -57,7 +58,12 @@ def test_pictures_and_films_come_in_two_sizes() -> None:
 
 
 def test_sounds_are_stereo_at_44_1_khz() -> None:
-    rates = {decode_sound(_media(case)[0].data)[1] for case in draw_foreign_cases(Split.TEST, "sound_question", 6)}
+    sounds = [_media(case)[0] for case in draw_foreign_cases(Split.TEST, "sound_question", 12)]
+    assert {sound.mime_type for sound in sounds} == {"audio/wav", "audio/flac", "audio/mpeg", "audio/ogg"}
+    for sound in sounds:
+        with av.open(io.BytesIO(sound.data)) as file:
+            assert file.streams.audio[0].channels == 2
+    rates = {decode_sound(sound.data)[1] for sound in sounds}
     assert rates == {44_100, 48_000}  # Opus has no other rate than the latter
 
 
