@@ -129,7 +129,9 @@ def overview(result: Mapping[str, Any]) -> list[str]:
         cells.append("; ".join(wordings))
         if against:
             what = held_against_what(result["baseline"]["suite"])
-            cells.append("; ".join(_lower(against.get(name)) + marks.get((name, what), "") for name, _ in mine.values()))
+            cells.append(
+                "; ".join(_lower(against.get(name)) + marks.get((name, what), "") for name, _ in mine.values())
+            )
         lines.append((title, *cells))
     if result.get("kept_out_lower"):
         empty = [""] * (len(columns) - len(splits) - 1)
