@@ -19,9 +19,7 @@ def test_what_understands_is_small() -> None:
     Counted are all artifacts that are neither a generator's nor an output projector's, manifests and histories
     included: those of next-gpt and all of llava-1.5, what both share once. So are the version sets and every recipe.
     """
-    found = subprocess.run(
-        ["git", "ls-files", "-z", "weights"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    found = subprocess.run(["git", "ls-files", "-z", "weights"], cwd=ROOT, capture_output=True, text=True, check=False)
     if found.returncode:
         pytest.skip("not a checkout of git")
     files = [Path(name) for name in found.stdout.split("\0") if name]
