@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from services.cli.connect import Connection, connection_options
 from services.cli.exits import Exit
@@ -57,6 +58,9 @@ def evaluate(
     from services.evaluation.suite import load_suite
 
     if suite is None:
+        context = click.get_current_context()
+        if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params):
+            raise click.UsageError("which suite? `anyplex eval` alone lists them", context)
         return _list_suites()
     spec = load_suite(suite)
     folder = out or (ROOT / "benchmarks" / "results" if (ROOT / "benchmarks").is_dir() else Path("results"))

@@ -70,11 +70,11 @@ def test_exit_codes(cli: Cli, gateway: FakeGateway, status: grpc.StatusCode, cod
     assert (ran.code, ran.out, ran.err) == (exit_code, "", "anyplex: this is why\n")
 
 
-def test_unreachable_in_one_line(cli: Cli) -> None:
-    ran = cli("ask", "x", "--address", "127.0.0.1:1")
-    assert ran.code == 4
-    assert ran.err.startswith("anyplex: 127.0.0.1:1 cannot be reached")
-    assert ran.err.count("\n") == 1
+@pytest.mark.parametrize("command", [["ask", "x"], ["eval", "pictures"]])
+def test_unreachable_in_one_line(cli: Cli, command: list[str]) -> None:
+    ran = cli(*command, "--address", "127.0.0.1:1")
+    message = "anyplex: nothing answers at 127.0.0.1:1; start a cluster: anyplex up --detach\n"
+    assert (ran.code, ran.err) == (4, message)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,7 @@ def test_unreachable_in_one_line(cli: Cli) -> None:
         (["check"], "FILE"),
         (["train", "run", "nope.yaml"], "nope.yaml"),
         (["component", "serve"], "--kind"),
+        (["eval", "--system", "llava-1.5"], "which suite?"),
     ],
 )
 def test_usage(cli: Cli, arguments: list[str], message: str) -> None:
