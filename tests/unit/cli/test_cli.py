@@ -277,6 +277,11 @@ def test_eval(cli: Cli, gateway: FakeGateway, tmp_path: Path) -> None:
     assert ran.code == 0
     assert "caption/test" in ran.out
     assert "NOT JUDGED: only the first 2 cases of a row were asked" in ran.err
+    (first,) = (tmp_path / "runs").glob("tiny-next-gpt-????????")
+    ran = cli("eval", str(suite), *options, "--compare", first.name)
+    assert f"against {first.name}" in ran.out
+    ran = cli("eval", str(suite), *options, "--compare", "nope")
+    assert (ran.code, ran.err) == (5, "anyplex: no answers of a run at nope; they stay on the machine that asked\n")
     assert "pictures" in cli("eval").out
 
 
