@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from services.cli.connect import Connection, connection_options
 from services.cli.exits import Exit
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @click.argument("suite", required=False)
 @click.option("--system", "-s", "names", multiple=True, help="System to measure; may be given several times.")
 @click.option("--limit", "-n", type=click.IntRange(1), help="Most cases of a row; such a run is not judged.")
-@click.option("--compare", "other", type=click.Path(exists=True, path_type=Path), metavar="RUN", help="Another run.")
+@click.option("--compare", "other", type=click.Path(path_type=Path), metavar="RUN", help="Another run: folder or name.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at a time.")
 @click.option("--deadline", "deadline_s", type=float, default=120.0, show_default=True, help="Seconds for an answer.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of runs.")
@@ -57,9 +58,14 @@ def evaluate(
     from services.evaluation.suite import load_suite
 
     if suite is None:
+        context = click.get_current_context()
+        if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params):
+            raise click.UsageError("which suite? `anyplex eval` alone lists them", context)
         return _list_suites()
     spec = load_suite(suite)
     folder = out or (ROOT / "benchmarks" / "results" if (ROOT / "benchmarks").is_dir() else Path("results"))
+    if other is not None and not other.exists() and (folder / other).exists():
+        other = folder / other
     results = []
     with contextlib.ExitStack() as stack:
         if start:

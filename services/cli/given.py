@@ -19,6 +19,10 @@ SPEAK = "--speak"
 _META = "services.cli.given"
 _WORD = ""
 _KINDS = {"--image": "Image", "--audio": "Audio", "--video": "Video", SPEAK: "Audio"}
+_ENDINGS = (
+    ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".wav", ".flac", ".mp3", ".ogg", ".opus", ".mp4", ".webm", ".mov",
+    ".mkv",
+)  # fmt: skip
 _OPTION_OF = {"image": "--image", "audio": "--audio", "video": "--video"}
 
 
@@ -28,7 +32,11 @@ class InOrder(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line; what it said, in order, is ``given(ctx)`` then."""
         said = list(args)
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click's parser leaves it out where an option lacks its value
+            raise
         ctx.meta[_META] = list(self._in_order(said))
         return rest
 
@@ -74,8 +82,9 @@ def parts_of(said: Sequence[tuple[str, str]]) -> Parts:
             _end_text(words, parts)
             parts.append(_medium(option, value))
         else:
-            words.append(sys.stdin.read(STDIN_CAP_BYTES) if value == STDIN else _word(value))
+            words.append(_text_of_stdin() if value == STDIN else _word(value))
     _end_text(words, parts)
+    _note_missing_files([value for option, value in said if option == _WORD])
     if not parts:
         raise click.UsageError(f"nothing to ask: give a text, --image, --audio, --video or {SPEAK}")
     return parts
@@ -86,6 +95,22 @@ def _end_text(words: list[str], parts: list[str | Medium]) -> None:
     if text.strip():
         parts.append(text)
     words.clear()
+
+
+def _text_of_stdin() -> str:
+    import anyplex
+
+    try:
+        return sys.stdin.buffer.read(STDIN_CAP_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise anyplex.InvalidRequest("stdin is no text; give it with --image -, --audio - or --video -") from error
+
+
+def _note_missing_files(words: list[str]) -> None:
+    """Say on stderr where a word looks like a file that is not there; it is sent as a word nevertheless."""
+    for word in words:
+        if word.lower().endswith(_ENDINGS) and not word.split()[1:] and not os.path.exists(word):
+            click.echo(f"note: {word} is no file here, and is asked as a word", err=True)
 
 
 def _word(value: str) -> str:
@@ -102,8 +127,11 @@ def _medium(option: str, value: str) -> Medium:
     import anyplex
 
     kind = getattr(anyplex, _KINDS[option])
+    source = sys.stdin.buffer.read(STDIN_CAP_BYTES) if value == STDIN else value
+    if not source:
+        raise anyplex.InvalidRequest(f"{option} {value}: empty")
     try:
-        medium: Medium = kind(sys.stdin.buffer.read(STDIN_CAP_BYTES) if value == STDIN else value)
+        medium: Medium = kind(source)
     except anyplex.InvalidRequest as error:
         raise anyplex.InvalidRequest(f"{option} {error}{_hint(option, value)}") from error
     return medium

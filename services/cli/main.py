@@ -138,8 +138,18 @@ def _failed(error: Exception, debug: bool) -> int:
         click.echo(str(problem), err=True)
     message = " ".join(str(error).split()) or type(error).__name__
     known = hasattr(error, "code")
+    if getattr(error, "code", "") == "unavailable":
+        message = _for_people(message)
     _say(message if known else f"{type(error).__name__}: {message} (--debug shows where)")
     return exit_code(error)
+
+
+def _for_people(message: str) -> str:
+    """Return what to do where nobody listens at all; whatever else a connection fails of is left as gRPC tells it."""
+    address, mark, reason = message.partition(" cannot be reached: ")
+    if not mark or "connection refused" not in reason.lower():
+        return message
+    return f"nothing answers at {address}; start a cluster: anyplex up --detach"
 
 
 def _say(message: str) -> None:

@@ -74,7 +74,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         f"# {result['suite']}: {result['system']}",
         "",
-        f"{result['asked_at']}, {result['took_s']:.0f} s, {result['concurrency']} at a time{limited}. Versions: "
+        f"{result['asked_at']}, {result['took_s']:.0f} s in the last sitting, "
+        f"{result['concurrency']} at a time{limited}. Versions: "
         + ", ".join(f"{slot} `{version}`" for slot, version in sorted(result["versions"].items())),
     ]
     for name, programs in result.get("skipped", {}).items():

@@ -115,7 +115,7 @@ class Evaluation:
     def _read_other(self, path: Path) -> dict[str, Answered]:
         file = path / ANSWERS if path.is_dir() else path
         if not file.exists():
-            raise NotFound(f"no answers of a run at {path}")
+            raise NotFound(f"no answers of a run at {path}; they stay on the machine that asked")
         answers = AnswerFile(file).read()
         if not any(answer.row in self.suite.rows for answer in answers.values()):
             raise InvalidRequest(

@@ -5,7 +5,6 @@ An empty word is free: `a red circle` is any size of it, at any place, on any ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import permutations
 from typing import ClassVar, Final, TypeAlias
@@ -166,14 +165,3 @@ def wanted_of(shown: Scene | Sound | Film) -> Wanted:
         case _:
             facts = shown.facts
             return WantedFilm(facts.color, facts.shape, facts.motion, facts.background)
-
-
-def pairs_of(wanted: Wanted) -> Iterator[tuple[str, str]]:
-    """The (color, shape) of everything that is seen, free words included."""
-    match wanted:
-        case WantedScene():
-            yield from ((item.color, item.shape) for item in wanted.objects)
-        case WantedFilm():
-            yield (wanted.color, wanted.shape)
-        case _:
-            return

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,9 +21,8 @@ from services.input_projectors.models import build_projector
 from services.input_projectors.projector import InputProjector
 from services.modules.lora import add_adapter, use_adapter
 from services.modules.signal_rows import SIGNAL_TENSORS, add_signal_rows
-from services.playroom.cases import Case, Verdict
+from services.playroom.cases import Case
 from services.playroom.media_cases import MediaCase
-from services.playroom.shares import wilson_95
 from services.playroom.studio import Medium
 from services.trainers.conversations import Encoder
 from services.trainers.results import Weights, float_tensors
@@ -137,34 +135,3 @@ class Answerer:
 def _content(part: str | Medium) -> dict[str, str]:
     """One part as the chat template reads it."""
     return {"type": "text", "text": part} if isinstance(part, str) else {"type": part.modality}
-
-
-@dataclass
-class Tally:
-    """Verdicts of a run over cases."""
-
-    cases: list[Case | MediaCase]
-    answers: list[str]
-    verdicts: list[Verdict]
-
-    @property
-    def share(self) -> float:
-        """Share of right answers."""
-        return sum(verdict.right for verdict in self.verdicts) / len(self.verdicts)
-
-    def summary(self) -> dict[str, Any]:
-        """Share with its 95 % interval, and shares by kind and by whether the wording was kept out."""
-        hits = [verdict.right for verdict in self.verdicts]
-        low, high = wilson_95(sum(hits), len(hits))
-        groups: dict[str, list[bool]] = {}
-        for case, hit in zip(self.cases, hits, strict=True):
-            for group in (case.kind, "kept-out wording" if case.kept_out else "trained wording"):
-                groups.setdefault(group, []).append(hit)
-        by_group = {name: round(sum(group) / len(group), 4) for name, group in sorted(groups.items())}
-        return {"n": len(hits), "right": round(self.share, 4), "interval": [round(low, 4), round(high, 4)], **by_group}
-
-
-def tally(answerer: Answerer, cases: Sequence[Case | MediaCase]) -> Tally:
-    """Asks every case and judges the answers."""
-    answers = [answerer.ask(case) for case in cases]
-    return Tally(list(cases), answers, [case.judge(text) for case, text in zip(cases, answers, strict=True)])

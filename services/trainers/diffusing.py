@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
@@ -28,13 +28,6 @@ _EMA: Final = 0.999
 _EMA_WARMUP: Final = 10.0
 _TRAIN_STEPS: Final = 1000
 FINAL_SAMPLES: Final = 400
-
-
-class Denoiser(Protocol):
-    """What predicts velocities: a UNet of diffusers."""
-
-    def __call__(self, sample: Tensor, timestep: Tensor, **conditioning: Tensor | None) -> Any:  # noqa: ANN401
-        """Returns an output with `sample`."""
 
 
 def build_denoiser(config: Mapping[str, Any]) -> nn.Module:

@@ -70,11 +70,11 @@ def test_exit_codes(cli: Cli, gateway: FakeGateway, status: grpc.StatusCode, cod
     assert (ran.code, ran.out, ran.err) == (exit_code, "", "anyplex: this is why\n")
 
 
-def test_unreachable_in_one_line(cli: Cli) -> None:
-    ran = cli("ask", "x", "--address", "127.0.0.1:1")
-    assert ran.code == 4
-    assert ran.err.startswith("anyplex: 127.0.0.1:1 cannot be reached")
-    assert ran.err.count("\n") == 1
+@pytest.mark.parametrize("command", [["ask", "x"], ["eval", "pictures"]])
+def test_unreachable_in_one_line(cli: Cli, command: list[str]) -> None:
+    ran = cli(*command, "--address", "127.0.0.1:1")
+    message = "anyplex: nothing answers at 127.0.0.1:1; start a cluster: anyplex up --detach\n"
+    assert (ran.code, ran.err) == (4, message)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,7 @@ def test_unreachable_in_one_line(cli: Cli) -> None:
         (["check"], "FILE"),
         (["train", "run", "nope.yaml"], "nope.yaml"),
         (["component", "serve"], "--kind"),
+        (["eval", "--system", "llava-1.5"], "which suite?"),
     ],
 )
 def test_usage(cli: Cli, arguments: list[str], message: str) -> None:
@@ -276,6 +277,11 @@ def test_eval(cli: Cli, gateway: FakeGateway, tmp_path: Path) -> None:
     assert ran.code == 0
     assert "caption/test" in ran.out
     assert "NOT JUDGED: only the first 2 cases of a row were asked" in ran.err
+    (first,) = (tmp_path / "runs").glob("tiny-next-gpt-????????")
+    ran = cli("eval", str(suite), *options, "--compare", first.name)
+    assert f"against {first.name}" in ran.out
+    ran = cli("eval", str(suite), *options, "--compare", "nope")
+    assert (ran.code, ran.err) == (5, "anyplex: no answers of a run at nope; they stay on the machine that asked\n")
     assert "pictures" in cli("eval").out
 
 

@@ -73,7 +73,10 @@ def test_stdin(cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) 
     put(HEADS["a.png"])
     assert "--audio audio: is image/png, expected audio" in cli("ask", "--audio", "-").err
     put(b"")
-    assert "--image image: empty, expected an encoded file" in cli("ask", "--image", "-").err
+    assert cli("ask", "--image", "-").err == "anyplex: --image -: empty\n"
+    put(HEADS["a.png"])
+    ran = cli("ask", "-")
+    assert (ran.code, ran.err) == (3, "anyplex: stdin is no text; give it with --image -, --audio - or --video -\n")
     assert "stdin (-) can be read once only" in cli("ask", "-", "--image", "-").err
 
 
@@ -108,10 +111,18 @@ def test_files_without_an_option_are_no_words(cli: Cli, arguments: list[str], fi
     assert ran.err == f"anyplex: {file}: a file where words are expected; give every file an option: {option}\n"
 
 
-@pytest.mark.parametrize("word", ["folder", "empty.wav", "notes.txt", "not-there.wav", "long " * 1000, "is a.png red?"])
+@pytest.mark.parametrize(
+    "word", ["folder", "empty.wav", "notes.txt", "see not-there.wav", "long " * 1000, "is a.png red?"]
+)
 def test_other_words_are_words(cli: Cli, gateway: FakeGateway, word: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("notes")
     assert asked(cli, gateway, word) == word
+
+
+def test_a_word_that_looks_like_a_missing_file_is_noted(cli: Cli, gateway: FakeGateway) -> None:
+    ran = cli("ask", "--address", gateway.address, "what?", "Not-There.WAV")
+    assert (ran.code, ran.err) == (0, "note: Not-There.WAV is no file here, and is asked as a word\n")
+    assert fake.said(gateway.requests[-1].messages[-1]) == "what? Not-There.WAV"
 
 
 @pytest.mark.parametrize(
@@ -121,6 +132,7 @@ def test_other_words_are_words(cli: Cli, gateway: FakeGateway, word: str, tmp_pa
         (["  "], "nothing to ask"),
         (["--speak", "said.ogg", "--speak", "said.ogg"], "--speak was given twice"),
         (["--image"], "requires an argument"),
+        (["--speak"], "see `anyplex ask --help`"),
     ],
 )
 def test_usage(cli: Cli, arguments: list[str], message: str) -> None:

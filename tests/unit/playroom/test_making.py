@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
@@ -19,8 +20,19 @@ from services.playroom.requests import Making, Request, Spoken, modality_of
 from services.playroom.scenes import Scene, Split
 from services.playroom.sounds import Sound, SoundFacts
 from services.playroom.speech import MAX_WORDS
-from services.playroom.wanted import Wanted, WantedFilm, WantedObject, WantedScene, WantedSound, pairs_of
+from services.playroom.wanted import Wanted, WantedFilm, WantedObject, WantedScene, WantedSound
 from services.playroom.words import HELD_OUT_PAIRS
+
+
+def pairs_of(wanted: Wanted) -> Iterator[tuple[str, str]]:
+    """The (color, shape) of everything that is seen, free words included."""
+    match wanted:
+        case WantedScene():
+            yield from ((item.color, item.shape) for item in wanted.objects)
+        case WantedFilm():
+            yield (wanted.color, wanted.shape)
+        case _:
+            return
 
 
 def _requests(cell: str, split: Split = Split.TRAIN, count: int = 200, *, kept_out: bool = False) -> list[Request]:

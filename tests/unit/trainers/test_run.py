@@ -16,7 +16,7 @@ from services.playroom.cases import picture_cases
 from services.playroom.scenes import Split
 from services.playroom.speech import can_speak
 from services.trainers import grounding, hearing, vision
-from services.trainers.answering import Answerer, tally
+from services.trainers.answering import Answerer
 from services.trainers.loop import Loop
 from services.trainers.recipe import read_recipe
 from services.trainers.results import Weights
@@ -80,8 +80,7 @@ def test_all_stages_run_one_after_the_other_and_fill_the_version_sets(tmp_path: 
         assert {tensor.dtype for tensor in artifact.load_tensors().values()} == {torch.bfloat16}
         assert artifact.annotations()["samples"] == 8
     answerer = Answerer(weights, "next-gpt")
-    result = tally(answerer, picture_cases(Split.TEST, "question", 2)).summary()
-    assert result["n"] == 2
+    assert all(isinstance(answerer.ask(case), str) for case in picture_cases(Split.TEST, "question", 2))
     message = {"role": "user", "content": "hello"}
     assert isinstance(answerer.answer([message], []), str)
 
