@@ -53,9 +53,12 @@ programs: ## install what tests and evaluation use besides Python (Debian): espe
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PROGRAMS) >/dev/null; \
 	fi
 
+# In `make bench demo` the word is the name of a benchmark.
+ifneq (bench,$(firstword $(MAKECMDGOALS)))
 .PHONY: demo
 demo: setup ## start a system, ask it about what lies in examples/, stop it
 	@$(BIN)/python -m services.cli.demo $(SYSTEMS)
+endif
 
 .PHONY: test
 test: setup ## run all tests

@@ -53,7 +53,8 @@ def evaluate(
     Writes cases, answers, JSON and Markdown with pictures, and goes on where a run was stopped. Exits with 10 where
     a figure that the suite asks for is missed, or not known because its row was left out.
     """
-    from services.evaluation.run import Evaluation, RunOptions
+    from services.evaluation.plan import RunOptions, plan_run
+    from services.evaluation.run import Evaluation
     from services.evaluation.runner import RunSettings
     from services.evaluation.suite import load_suite
 
@@ -66,6 +67,8 @@ def evaluate(
     folder = out or (ROOT / "benchmarks" / "results" if (ROOT / "benchmarks").is_dir() else Path("results"))
     if other is not None and not other.exists() and (folder / other).exists():
         other = folder / other
+    options = RunOptions(limit, fresh, skip_missing, other)
+    plan_run(spec, options)  # mistakes are told before anything is started
     results = []
     with contextlib.ExitStack() as stack:
         if start:
@@ -73,7 +76,7 @@ def evaluate(
         for system in _chosen(connection, names):
             _check_directions(spec, system)
             settings = RunSettings(system.name, concurrency, deadline_s)
-            evaluation = Evaluation(spec, settings, folder, RunOptions(limit, fresh, skip_missing, other))
+            evaluation = Evaluation(spec, settings, folder, options)
             results.append(_run(evaluation, connection, system, quiet=as_json))
     if as_json:
         print_json(results)

@@ -8,42 +8,24 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from anyplex import AsyncClient
-from graph.errors import FailedPrecondition, InvalidRequest, NotFound
+from graph.errors import InvalidRequest
 from services.evaluation import pictures, report, scores
 from services.evaluation.answers import Answered, AnswerFile, CaseFile
+from services.evaluation.plan import ANSWERS, RunOptions, plan_run
 from services.evaluation.runner import RunSettings, ask_all
-from services.evaluation.sources import check_row, draw_cases, missing_programs
+from services.evaluation.sources import draw_cases
 from services.evaluation.suite import EvaluationCase, RowSpec, SuiteSpec, load_suite, suite_files
 
-ANSWERS = "answers.jsonl"
 CASES = "cases.jsonl"
 RESULT = "result.json"
 REPORT = "report.md"
 SCORES = "scores.svg"
 _LISTED_WRONG = 20
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What may be said about a run besides its suite.
-
-    Attributes:
-        limit: Most cases of a row; None for all.
-        fresh: Ask everything again.
-        skip_missing: Leave out rows whose cases need programs that are not installed, instead of failing.
-        other: Folder of a run to compare with.
-    """
-
-    limit: int | None = None
-    fresh: bool = False
-    skip_missing: bool = False
-    other: Path | None = None
 
 
 class Evaluation:
@@ -85,24 +67,22 @@ class Evaluation:
             InvalidRequest: The run to compare with shares no case with this one.
             FailedPrecondition: A program that cases are made with is not installed.
         """
-        other = self.options.other
-        compared = self._read_other(other) if other is not None else None
-        skipped = self._skipped()
+        plan, other = plan_run(self.suite, self.options), self.options.other
         folder = self._run_folder(self.suite.suite, versions)
         if self.options.fresh:
             AnswerFile(folder / ANSWERS).rewrite([])
         started = time.monotonic()
-        asking = _Asking(self, folder, [name for name in self.suite.rows if name not in skipped], progress)
+        asking = _Asking(self, folder, [name for name in self.suite.rows if name not in plan.skipped], progress)
         answers = asyncio.run(asking.ask(make_client))
         result = self._result(answers, versions, time.monotonic() - started)
         kept_out = scores.kept_out_lower(result["rows"])
-        result |= {"skipped": skipped, "cases": asking.shown, "kept_out_lower": kept_out}
+        result |= {"skipped": dict(plan.skipped), "cases": asking.shown, "kept_out_lower": kept_out}
         result["decided"] = scores.decisions(answers)
         result |= self._judged(versions, result["rows"], result["decided"])
-        if other is not None and compared is not None:
-            rows = scores.compare(answers, compared)
+        if other is not None and plan.compared is not None:
+            rows = scores.compare(answers, plan.compared)
             left_out = [name for name in result["rows"] if name not in rows]
-            whole = scores.compare_all(answers, compared)
+            whole = scores.compare_all(answers, plan.compared)
             result["comparison"] = {"with": other.name, "rows": rows, "all": whole, "left_out": left_out}
         (folder / RESULT).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / REPORT).write_text(report.markdown(result), encoding="utf-8")
@@ -111,31 +91,6 @@ class Evaluation:
         if "comparison" in result and not result["comparison"]["rows"]:
             raise InvalidRequest(f"no case in common with {other}; this run is in {folder}")
         return result, folder
-
-    def _read_other(self, path: Path) -> dict[str, Answered]:
-        file = path / ANSWERS if path.is_dir() else path
-        if not file.exists():
-            raise NotFound(f"no answers of a run at {path}; they stay on the machine that asked")
-        answers = AnswerFile(file).read()
-        if not any(answer.row in self.suite.rows for answer in answers.values()):
-            raise InvalidRequest(
-                f"no case in common with {path}: no row of the suite {self.suite.suite} was asked there"
-            )
-        return answers
-
-    def _skipped(self) -> dict[str, str]:
-        """Return the rows that cannot be asked here, with what they lack."""
-        missing: dict[str, str] = {}
-        for name, row in self.suite.rows.items():
-            check_row(name, row)
-            if lacking := missing_programs(row):
-                missing[name] = ", ".join(lacking)
-        if missing and not self.options.skip_missing:
-            listed = "; ".join(f"{name} needs {programs}" for name, programs in missing.items())
-            raise FailedPrecondition(f"suite {self.suite.suite}: {listed}; install them, or leave these rows out")
-        if len(missing) == len(self.suite.rows):
-            raise FailedPrecondition(f"suite {self.suite.suite}: every row needs programs that are not installed")
-        return missing
 
     def _run_folder(self, suite: str, versions: Mapping[str, str]) -> Path:
         first = f"-first-{self.options.limit}" if self.options.limit else ""

@@ -57,6 +57,12 @@ def check_row(name: str, row: RowSpec) -> None:
     Raises:
         SpecError: There is no such source, split or kind.
     """
+    if problems := row_problems(name, row):
+        raise SpecError(problems[0], problems=problems)
+
+
+def row_problems(name: str, row: RowSpec) -> list[str]:
+    """Return everything that is wrong with what a row names, a line each."""
     from services.playroom import making_cases
     from services.playroom.making import CELLS_UNSEEN
     from services.playroom.media_cases import TASKS
@@ -64,12 +70,20 @@ def check_row(name: str, row: RowSpec) -> None:
     from services.playroom.scenes import Split
 
     kinds = {"pictures": ["caption", "question", *KINDS], "making": making_cases.KINDS}
-
-    _check(name, "source", row.source, list(_SOURCES))
-    _check(name, "split", row.split, [split.value for split in Split])
-    _check(name, "kind", row.kind, kinds.get(row.source, TASKS))
+    named: list[tuple[str, str, Sequence[str]]] = [
+        ("source", row.source, list(_SOURCES)),
+        ("split", row.split, [split.value for split in Split]),
+    ]
+    if row.source in _SOURCES:
+        named.append(("kind", row.kind, kinds.get(row.source, TASKS)))
+    problems = [
+        f"row {name}: {what} {value!r} ({did_you_mean(value, known)})"
+        for what, value, known in named
+        if value not in known
+    ]
     if row.source == "making" and row.split == Split.COMPOSITIONAL and row.kind in CELLS_UNSEEN:
-        raise SpecError(f"nothing is seen in {row.kind}, so that {row.split} has none of it", f"row {name}")
+        problems.append(f"row {name}: nothing is seen in {row.kind}, so that {row.split} has none of it")
+    return problems
 
 
 def missing_programs(row: RowSpec) -> list[str]:
@@ -85,11 +99,6 @@ def missing_programs(row: RowSpec) -> list[str]:
         else [f"{PROGRAM} (Debian package {PROGRAM})"]
     )
     return found + (missing() if row.source == "foreign" else [])
-
-
-def _check(name: str, what: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise SpecError(f"{what} {value!r} ({did_you_mean(value, known)})", f"row {name}")
 
 
 def _split(row: RowSpec) -> Split:

@@ -14,8 +14,9 @@ from PIL import Image
 from anyplex import AsyncClient
 from anyplex.v1 import gateway_pb2
 from graph.errors import SpecError
+from services.evaluation.plan import RunOptions
 from services.evaluation.report import directions, markdown, short_checks
-from services.evaluation.run import Evaluation, RunOptions
+from services.evaluation.run import Evaluation
 from services.evaluation.runner import RunSettings
 from services.evaluation.sources import check_row
 from services.evaluation.suite import RowSpec, SuiteSpec, load_suite

@@ -15,7 +15,8 @@ from anyplex import AsyncClient, Unavailable
 from graph.errors import InvalidRequest, NotFound
 from services.evaluation import sources
 from services.evaluation.answers import Answered, AnswerFile
-from services.evaluation.run import Evaluation, RunOptions
+from services.evaluation.plan import RunOptions
+from services.evaluation.run import Evaluation
 from services.evaluation.runner import RunSettings
 from services.evaluation.scores import compare
 from services.evaluation.sources import draw_cases

@@ -12,9 +12,10 @@ import pytest
 
 from anyplex import AsyncClient, Audio, Image, Video
 from graph.errors import FailedPrecondition, NotFound, SpecError
-from services.evaluation import run, sources
+from services.evaluation import plan, sources
+from services.evaluation.plan import RunOptions, plan_run
 from services.evaluation.report import markdown, overview, short_checks
-from services.evaluation.run import Evaluation, RunOptions
+from services.evaluation.run import Evaluation
 from services.evaluation.runner import RunSettings
 from services.evaluation.scores import kept_out_lower
 from services.evaluation.sources import check_row, draw_cases, missing_programs
@@ -201,7 +202,7 @@ def test_missing_programs_are_told_and_rows_left_out_only_when_asked(
     def lacking(row: RowSpec) -> list[str]:
         return ["espeak-ng (Debian package espeak-ng)"] if row.kind == "sound_caption" else []
 
-    monkeypatch.setattr(run, "missing_programs", lacking)
+    monkeypatch.setattr(plan, "missing_programs", lacking)
     with pytest.raises(FailedPrecondition, match="sound needs espeak-ng"):
         _run(gateway, tmp_path, _suite(), set())
     result = _run(gateway, tmp_path, _suite(), set(), skip_missing=True)
@@ -214,7 +215,7 @@ def test_missing_programs_are_told_and_rows_left_out_only_when_asked(
 def test_what_is_asked_of_rows_left_out_is_not_known(
     gateway: FakeGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "missing_programs", lambda row: ["sox"] if row.kind == "sound_caption" else [])
+    monkeypatch.setattr(plan, "missing_programs", lambda row: ["sox"] if row.kind == "sound_caption" else [])
     rows = {"sound": {**_ROWS["sound"], "at_least": 0.98}, "fact": {**_ROWS["fact"], "count": 40}}
     suite = _suite(rows=rows, kept_out_at_most_lower=0.03, baseline={"suite": "own", "at_most_lower": 0.03})
     _run(gateway, tmp_path, _suite("own", {"fact": rows["fact"]}), set())
@@ -232,6 +233,17 @@ def test_rows_say_what_they_need() -> None:
     assert bool(missing_programs(spoken)) is not can_speak()
     assert missing_programs(spoken.model_copy(update={"kind": "fact"})) == []
     assert missing_programs(spoken.model_copy(update={"source": "foreign", "kind": "caption"})) == missing()
+
+
+def test_everything_wrong_with_a_suite_is_told_before_anything_is_asked() -> None:
+    rows = {"a": {**_ROWS["fact"], "kind": "fcat", "split": "tset"}, "b": {**_ROWS["sound"], "source": "medi"}}
+    with pytest.raises(SpecError) as caught:
+        plan_run(_suite(rows=rows), RunOptions())
+    assert [problem.split(" (")[0] for problem in caught.value.problems] == [
+        "row a: split 'tset'",
+        "row a: kind 'fcat'",
+        "row b: source 'medi'",
+    ]
 
 
 def test_suites_are_checked(tmp_path: Path) -> None:
