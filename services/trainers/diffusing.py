@@ -40,6 +40,9 @@ def build_denoiser(config: Mapping[str, Any]) -> nn.Module:
     # Two products and a softmax: in bfloat16 on a CPU, torch's fused attention is ten times slower backwards.
     unet.set_attn_processor(AttnProcessor())
     built: nn.Module = unet
+    for module in built.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # every sample is new: there is nothing to learn by heart
     return built
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from services.playroom.captions import caption_of, facts_of
 from services.playroom.drawing import draw_scenes
 from services.playroom.filming import draw_films
-from services.playroom.films import N_FRAMES, Film, draw_film, film_caption
+from services.playroom.films import N_FRAMES as N_FILM_FRAMES
+from services.playroom.films import Film, draw_film, film_caption
 from services.playroom.judging import read_picture
 from services.playroom.listening import read_sound
 from services.playroom.scenes import Scene, Split, draw_scene, seed_of
@@ -26,7 +27,7 @@ from services.playroom.wanted import WantedFilm, WantedScene, WantedSound, wante
 from services.playroom.watching import read_film
 from services.trainers.autoencoding import decoded, encoded, to_pixels, to_signed
 from services.trainers.captions import word_ids
-from services.trainers.spectrograms import spectrograms_of
+from services.trainers.spectrograms import N_FRAMES, N_MELS, spectrograms_of
 
 _SEEDS: Final = 2**31
 _UNSAID: Final = {
@@ -87,7 +88,7 @@ class MadeBatches:
                 frames_NFHW3 = draw_films(films)
                 media = to_signed(frames_NFHW3.reshape(-1, *frames_NFHW3.shape[2:]))
             case _:
-                sounds = [draw_sound(seed) for seed in seeds]
+                sounds = [replace(draw_sound(seed), pitch_factor=1.0) for seed in seeds]
                 captions = [caption_to_learn(sound, rng, self.partial) for sound in sounds]
                 media = spectrograms_of(torch.from_numpy(render_sounds(sounds)))
         return MadeBatch(media, word_ids(self.modality, captions))
@@ -111,17 +112,17 @@ class Studio:
         self.autoencoder = autoencoder.requires_grad_(False).eval()
         self.vocoder = vocoder.requires_grad_(False).eval() if vocoder is not None else None
         self.scaling_factor = scaling_factor
-        example = torch.zeros(1, 1, 100, 64) if modality == "audio" else torch.zeros(1, 3, 64, 64)
+        example = torch.zeros(1, 1, N_FRAMES, N_MELS) if modality == "audio" else torch.zeros(1, 3, 64, 64)
         with torch.no_grad():
             shape = tuple(encoded(autoencoder, example).shape[1:])
-        self.latent_shape = (shape[0], N_FRAMES, *shape[1:]) if modality == "video" else shape
+        self.latent_shape = (shape[0], N_FILM_FRAMES, *shape[1:]) if modality == "video" else shape
 
     @torch.no_grad()
     def latents(self, batch: MadeBatch, device: torch.device) -> Tensor:
         """Latents as denoisers read them: BCHW, BCNHW for films."""
         latents = encoded(self.autoencoder, batch.media.to(device)).float() * self.scaling_factor
         if self.modality == "video":
-            latents = latents.reshape(-1, N_FRAMES, *latents.shape[1:]).transpose(1, 2)
+            latents = latents.reshape(-1, N_FILM_FRAMES, *latents.shape[1:]).transpose(1, 2)
         return latents
 
     @torch.no_grad()
@@ -130,7 +131,7 @@ class Studio:
         if self.modality == "video":
             flat = latents.transpose(1, 2).flatten(0, 1) / self.scaling_factor
             frames = decoded(self.autoencoder, flat)
-            return frames.reshape(-1, N_FRAMES, *frames.shape[1:])
+            return frames.reshape(-1, N_FILM_FRAMES, *frames.shape[1:])
         return decoded(self.autoencoder, latents / self.scaling_factor)
 
     def wishes(self, count: int) -> dict[str, list[Wish]]:
