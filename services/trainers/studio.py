@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,22 +20,17 @@ from services.playroom.films import N_FRAMES as N_FILM_FRAMES
 from services.playroom.films import Film, draw_film, film_caption
 from services.playroom.judging import read_picture
 from services.playroom.listening import read_sound
+from services.playroom.naming import part_of_film, part_of_scene, part_of_sound
 from services.playroom.scenes import Scene, Split, draw_scene, seed_of
-from services.playroom.sounds import SWEEP, Sound, draw_sound, sound_caption
+from services.playroom.sounds import Sound, draw_sound, sound_caption
 from services.playroom.synthesis import render_sounds
-from services.playroom.wanted import WantedFilm, WantedScene, WantedSound, wanted_of
+from services.playroom.wanted import wanted_of
 from services.playroom.watching import read_film
 from services.trainers.autoencoding import decoded, encoded, to_pixels, to_signed
 from services.trainers.captions import word_ids
 from services.trainers.spectrograms import N_FRAMES, N_MELS, spectrograms_of
 
 _SEEDS: Final = 2**31
-_UNSAID: Final = {
-    "image": {"size": 0.6, "place": 0.7, "background": 0.6, "color": 0.25, "shape": 0.08},
-    "video": {"background": 0.5, "color": 0.25, "shape": 0.25, "motion": 0.15},
-    "audio": {"pitch": 0.4, "timbre": 0.4},
-}
-"""How often partial captions leave each word open."""
 
 
 @dataclass
@@ -46,22 +41,18 @@ class MadeBatch:
     word_ids: Tensor
 
 
-def caption_to_learn(shown: Scene | Film | Sound, rng: np.random.Generator, partial: float) -> str:
-    """The caption, or, for a share of `partial`, one that leaves something open, as requests do."""
-    wanted = wanted_of(shown)
+def captioned(shown: Scene | Film | Sound, rng: np.random.Generator, partial: float) -> tuple[Any, str]:
+    """What to show and its caption: all of it or, for a share of `partial`, as much as requests name."""
     if rng.random() >= partial:
-        return wanted.caption
-    open_words = {name: "" for name, share in _UNSAID[wanted.modality].items() if rng.random() < share}
-    match wanted:
-        case WantedScene():
-            of_objects = {name: "" for name in open_words if name != "background"}
-            objects = tuple(replace(item, **of_objects) for item in wanted.objects)
-            return replace(wanted, objects=objects, background=open_words.get("background", wanted.background)).caption
-        case WantedFilm():
-            return replace(wanted, **open_words).caption
-        case WantedSound():
-            timbre = wanted.timbre if wanted.timbre == SWEEP else open_words.get("timbre", wanted.timbre)
-            return replace(wanted, pitch=open_words.get("pitch", wanted.pitch), timbre=timbre).caption
+        return shown, wanted_of(shown).caption
+    match shown:
+        case Scene():
+            scene, wanted = part_of_scene(rng, shown)
+            return scene, wanted.caption
+        case Film():
+            return shown, part_of_film(rng, shown.facts).caption
+        case Sound():
+            return shown, part_of_sound(rng, shown.facts).caption
 
 
 @dataclass(frozen=True)
@@ -79,19 +70,16 @@ class MadeBatches:
         seeds = [seed_of(Split.TRAIN, int(i)) for i in rng.integers(_SEEDS, size=self.batch)]
         match self.modality:
             case "image":
-                scenes = [replace(draw_scene(seed), noise_sigma=0.0) for seed in seeds]
-                captions = [caption_to_learn(scene, rng, self.partial) for scene in scenes]
-                media = to_signed(draw_scenes(scenes))
+                pairs = [captioned(replace(draw_scene(seed), noise_sigma=0.0), rng, self.partial) for seed in seeds]
+                media = to_signed(draw_scenes([scene for scene, _ in pairs]))
             case "video":
-                films = [replace(draw_film(seed), noise_sigma=0.0) for seed in seeds]
-                captions = [caption_to_learn(film, rng, self.partial) for film in films]
-                frames_NFHW3 = draw_films(films)
+                pairs = [captioned(replace(draw_film(seed), noise_sigma=0.0), rng, self.partial) for seed in seeds]
+                frames_NFHW3 = draw_films([film for film, _ in pairs])
                 media = to_signed(frames_NFHW3.reshape(-1, *frames_NFHW3.shape[2:]))
             case _:
-                sounds = [replace(draw_sound(seed), pitch_factor=1.0) for seed in seeds]
-                captions = [caption_to_learn(sound, rng, self.partial) for sound in sounds]
-                media = spectrograms_of(torch.from_numpy(render_sounds(sounds)))
-        return MadeBatch(media, word_ids(self.modality, captions))
+                pairs = [captioned(replace(draw_sound(seed), pitch_factor=1.0), rng, self.partial) for seed in seeds]
+                media = spectrograms_of(torch.from_numpy(render_sounds([sound for sound, _ in pairs])))
+        return MadeBatch(media, word_ids(self.modality, [caption for _, caption in pairs]))
 
 
 @dataclass(frozen=True)

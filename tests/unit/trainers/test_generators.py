@@ -13,7 +13,7 @@ import yaml
 from services.generators.models import load_generator
 from services.playroom.listening import read_sound
 from services.playroom.scenes import draw_scene
-from services.playroom.sounds import draw_sound
+from services.playroom.sounds import PITCH_HZ, SAMPLE_RATE_HZ, draw_sound
 from services.playroom.synthesis import render_sounds
 from services.trainers import autoencoding, diffusing, spectrograms
 from services.trainers.autoencoding import PixelBatches, busy_crops, to_pixels, to_signed
@@ -87,11 +87,20 @@ def test_noise_is_in_what_goes_in_and_not_in_what_comes_out() -> None:
     assert draw_scene(1)  # scenes of the split that trains
 
 
-def test_spectrograms_have_a_frame_for_every_twenty_milliseconds() -> None:
+def test_spectrograms_have_as_many_frames_as_the_vocoder_renders() -> None:
     samples = torch.from_numpy(render_sounds([draw_sound(index) for index in range(4)]))
     seen = spectrograms.spectrograms_of(samples)
-    assert seen.shape == (4, 1, 100, spectrograms.N_MELS)
+    assert seen.shape == (4, 1, spectrograms.N_FRAMES, spectrograms.N_MELS)
     assert float(seen.abs().max()) < 2.5
     assert spectrograms.spectral_loss(samples, samples) == 0
     assert spectrograms.spectral_loss(samples.roll(1, 0), samples) > 0.5
     assert read_sound(samples[0].numpy()) == draw_sound(0).facts
+
+
+def test_sounds_to_render_are_in_tune_whatever_is_read() -> None:
+    batch = spectrograms.SoundBatches(seed=1, batch=4)(0)
+    assert batch.samples.shape == (4, spectrograms.N_FRAMES * spectrograms.HOP)
+    assert batch.spectrograms.shape[2] == spectrograms.N_FRAMES
+    for hertz in PITCH_HZ.values():  # near enough to a multiple of the rate of frames
+        lines = hertz / (SAMPLE_RATE_HZ / spectrograms.HOP)
+        assert abs(lines - round(lines)) < 0.05
