@@ -2,7 +2,7 @@
 
 Conditions are disturbed a little and now and then left out, so that generators
 take what projectors make of signals, and guidance has something to compare with.
-Each medium is seen at several noise levels at once: drawing and encoding it costs as much as learning from it.
+Each medium is seen at several noise levels at once: drawing and encoding it takes a quarter of a step.
 
 Source: Rombach et al. 2022, arXiv 2112.10752; velocities: Salimans & Ho 2022, arXiv 2202.00512; a schedule that
 ends in pure noise: Lin et al. 2023, arXiv 2305.08891.
