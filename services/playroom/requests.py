@@ -38,7 +38,7 @@ class Making:
     """A medium that the answer has to make.
 
     Attributes:
-        wanted: What it has to show or sound like; what is free in it, the generator may choose.
+        wanted: What it has to show or sound like; what is free in it, whoever makes it may choose.
     """
 
     wanted: Wanted
@@ -50,13 +50,13 @@ class Making:
 
     @property
     def caption(self) -> str:
-        """What conditions the generator: the caption, with what is free left out of it."""
-        return self.wanted.caption
+        """What conditions the generator: the caption, with some of what is free settled."""
+        return self.wanted.settled.caption
 
     @property
     def says(self) -> str:
         """The sentence that goes with it: `here are two high beeps`."""
-        return f"here {'are' if self.wanted.is_plural else 'is'} {self.caption}"
+        return f"here {'are' if self.wanted.is_plural else 'is'} {self.wanted.caption}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ An empty word is free: `a red circle` is any size of it, at any place, on any ba
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import ClassVar, Final, TypeAlias
 
@@ -18,6 +18,16 @@ from services.playroom.words import NUMBERS, PLACES, with_article
 ANY_SHAPE: Final = "object"
 """How something is called whose shape is free."""
 ANY_TIMBRE: Final = "sound"
+
+# What is free and nevertheless settled before a generator is told: whatever concerns a picture or a film as a whole.
+# All parts of it would have to agree on a choice, and small generators disagree with themselves; colors, shapes and
+# timbres they choose well.
+_FREE_PLACES: Final = (
+    "center", "left", "right", "top", "bottom", "top left", "top right", "bottom left", "bottom right",
+)  # fmt: skip
+_FREE_SIZE: Final = "large"
+_FREE_BACKGROUND: Final = "white"
+_FREE_MOTION: Final = "standing still"
 
 
 def _fits(wanted: tuple[str, ...], words: tuple[str, ...]) -> bool:
@@ -76,6 +86,16 @@ class WantedScene:
         behind = f", on a {self.background} background" if self.background else ""
         return join_nouns(listed) + behind
 
+    @property
+    def settled(self) -> WantedScene:
+        """The scene with places, sizes and background chosen where they are free."""
+        taken = {item.place for item in self.objects}
+        places = iter(place for place in _FREE_PLACES if place not in taken)
+        objects = tuple(
+            replace(item, place=item.place or next(places), size=item.size or _FREE_SIZE) for item in self.objects
+        )
+        return WantedScene(objects, self.background or _FREE_BACKGROUND)
+
     def differs(self, seen: CaptionFacts) -> str:
         """Says how a picture differs from what is wanted; empty where it does not."""
         if self.background not in ("", seen.background):
@@ -115,6 +135,11 @@ class WantedSound:
         first = "a" if self.timbre == SWEEP else NUMBERS[self.count]
         return " ".join(word for word in (first, self.pitch, self.nouns) if word)
 
+    @property
+    def settled(self) -> WantedSound:
+        """The sound itself: its generator chooses whatever is free."""
+        return self
+
     def differs(self, heard: SoundFacts) -> str:
         """Says how a sound differs from what is wanted; empty where it does not."""
         good = self.timbre in ("", heard.timbre) and self.pitch in ("", heard.pitch) and self.count == heard.count
@@ -144,6 +169,11 @@ class WantedFilm:
         """The caption with free words left out: `a red circle moving left`, `an object moving up`."""
         behind = f"on {with_article(self.background)} background" if self.background else ""
         return " ".join(word for word in (self.thing, self.motion, behind) if word)
+
+    @property
+    def settled(self) -> WantedFilm:
+        """The film with motion and background chosen where they are free."""
+        return replace(self, motion=self.motion or _FREE_MOTION, background=self.background or _FREE_BACKGROUND)
 
     def differs(self, seen: FilmFacts) -> str:
         """Says how a film differs from what is wanted; empty where it does not."""

@@ -253,6 +253,27 @@ def test_what_is_free_may_be_anything_and_what_is_named_may_not() -> None:
     assert WantedFilm(motion="moving up").differs(FilmFacts("red", "ring", "growing", "gray"))
 
 
+def test_what_concerns_a_whole_picture_or_film_is_settled_before_a_generator_is_told() -> None:
+    wanted = WantedScene((WantedObject("star", "red"), WantedObject("ring", "", "small", "center"), WantedObject()), "")
+    assert wanted.settled.caption.split(", ") == [
+        "a large red star at the left",
+        "a small ring at the center and a large object at the right",
+        "on a white background",
+    ]
+    assert wanted.settled.settled == wanted.settled
+    assert WantedFilm("red").settled.caption == "a red object standing still on a white background"
+    assert WantedSound("", "low", 2).settled == WantedSound("", "low", 2)
+    rng = np.random.default_rng(11)
+    for request in (make_request(rng, "text_to_image", Split.TRAIN) for _ in range(200)):
+        (making,) = request.makes
+        assert isinstance(making.wanted, WantedScene)
+        places = [item.place for item in making.wanted.settled.objects]
+        assert len({*places, ""}) == len(places) + 1
+        for item, named in zip(making.wanted.settled.objects, making.wanted.objects, strict=True):
+            assert set(named.named) <= set(item.named)  # what is named stays as it is
+        assert making.says.endswith(making.wanted.caption)
+
+
 def fill_scene_of(*objects: str) -> Scene:
     """A scene of `shape color size place` each, on white."""
     items = tuple(WantedObject(*words.split()) for words in objects)
