@@ -40,6 +40,9 @@ N_TOKENS: Final = {"image": _CELLS + 1 + MAX_OBJECTS, "video": len(_FILM), "audi
 WORDS: Final = tuple(
     dict.fromkeys((NOTHING, UNSAID, *(w for group in (*_THING, MOTIONS, BACKGROUNDS, *_SOUND) for w in group)))
 )
+SAID: Final = tuple((NOTHING, UNSAID, *group) for group in (*_THING, PLACES, BACKGROUNDS))
+"""What can be said of an object and of the background, group by group."""
+_NOTHING: Final = 0
 _INDEX: Final = {word: index + 1 for index, word in enumerate(WORDS)}
 _MAX_WORDS: Final = 3
 _SEED: Final = 20_260
@@ -92,6 +95,30 @@ def tokens_of(modality: str, caption: str) -> list[list[str]]:
             return [[word] for word in _found(_FILM, caption)]
         case _:
             return _sound_tokens(caption)
+
+
+def said_of_objects(captions: Sequence[str]) -> Tensor:
+    """What captions of pictures say of each object in turn, and last of the background.
+
+    Returns:
+        Index of size, color, shape, place and background among `SAID`, for every object and the background (BO5).
+    """
+    said_BO5 = torch.full((len(captions), MAX_OBJECTS + 1, len(SAID)), _NOTHING)
+    for row, caption in enumerate(captions):
+        caption = caption.strip().lower()
+        phrases = [phrase for phrase in _BETWEEN.split(_BACKGROUND.sub("", caption)) if phrase.strip()]
+        for index, phrase in enumerate(phrases[:MAX_OBJECTS]):
+            place = _PLACE.search(phrase)
+            words = [*_found(_THING, _PLACE.sub("", phrase)), place[1] if place else UNSAID, NOTHING]
+            said_BO5[row, index] = _indices(words)
+        background = _BACKGROUND.search(caption)
+        words = [*([NOTHING] * (len(SAID) - 1)), background[1] if background else UNSAID]
+        said_BO5[row, -1] = _indices(words)
+    return said_BO5
+
+
+def _indices(words: Sequence[str]) -> Tensor:
+    return torch.tensor([group.index(word) for group, word in zip(SAID, words, strict=True)])
 
 
 def word_ids(modality: str, captions: Sequence[str]) -> Tensor:

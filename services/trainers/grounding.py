@@ -186,13 +186,15 @@ class GroundingStage:
         trained: dict[str, nn.Module] = {"projectors": projectors}
         if taught:
             trained["encoders"] = nn.ModuleDict({modality: parts.encoders[modality] for modality in taught})
-        if recipe.stage == "instruct":
+        if recipe.stage != "align":
             self._add_adapter()
             trained["lora"] = adapter_modules(self.decoder, ADAPTER)
         self.outputs: MediaOutputs | None = None
         if parts.outputs:
             self.outputs = MediaOutputs(parts.outputs, device)
             trained["output_projectors"] = self.outputs.projectors
+            if self.outputs.objects is not None and recipe.options.get("objects", 0.0):
+                trained["objects"] = self.outputs.objects
         self.trained = nn.ModuleDict(trained)
         if n_batches := int(recipe.options.get("least_squares", 0)):
             self._solve(n_batches)
@@ -268,6 +270,10 @@ class GroundingStage:
         embedding = self.decoder.get_input_embeddings()
         return embed_words(embedding, torch.tensor(rows, device=self.device), 0.0).float()
 
+    def run(self, batch: GroundedBatch) -> Decoded:
+        """Runs the decoder over a batch, with the option `noise` on media that are words."""
+        return self._run(batch, self.inputs.embed(batch.media), self.recipe.options.get("noise", 0.0))
+
     def _run(self, batch: GroundedBatch, embedded: list[Tensor], noise: float = 0.0) -> Decoded:
         embedding = self.decoder.get_input_embeddings()
         with use_adapter(self.decoder, self.adapter):
@@ -285,7 +291,8 @@ class GroundingStage:
         """Cross-entropy of the answers, and how far embeddings are from the words they stand for.
 
         The option `distance` weighs that of pictures and films, `spotting` that of sounds, and `conditioning` how far
-        output projectors are from what generators are told by captions.
+        output projectors are from what generators are told by captions, and `objects` how far signal tokens of
+        pictures are from telling them object by object.
         """
         options = self.recipe.options
         embedded = self.inputs.embed(batch.media)
@@ -294,6 +301,8 @@ class GroundingStage:
         if self.outputs is not None:
             distance = self.outputs.distance(batch.tokens, run.hidden, run.embeddings)
             loss = loss + options["conditioning"] * distance
+            if weight := options.get("objects", 0.0):
+                loss = loss + weight * self.outputs.spoken_of(batch.tokens, run.hidden)
         pairs = list(zip(batch.shown, embedded, strict=True))
         seen = [(medium, row_TD) for medium, row_TD in pairs if isinstance(medium, Scene | Film)]
         if seen and (weight := options.get("distance", 0.0)):

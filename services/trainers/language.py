@@ -35,7 +35,7 @@ from services.trainers.conversations import (
 )
 from services.trainers.media import words_of
 from services.trainers.recipe import Recipe
-from services.trainers.requests import draw_request
+from services.trainers.requests import DRAWING_CELLS, draw_request
 from services.trainers.talks import Sources, TalkMaker, sentence_to_hear, spoken_words
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class Mixture:
         speech: Sentences to write down, facts asked by voice.
         same_number: A picture and a sound.
         making: Requests that want media, and some that do not.
+        drawing: Requests for pictures, from words and from other pictures.
     """
 
     n_tokens: int
@@ -117,6 +118,7 @@ class Mixture:
     speech: float = 0.0
     same_number: float = 0.0
     making: float = 0.0
+    drawing: float = 0.0
 
     @property
     def shares(self) -> dict[str, float]:
@@ -149,6 +151,9 @@ def draw_conversations(
         "same_number": lambda: talks.same_number(length),
         "making": lambda: draw_request(
             rng, Split.COMPOSITIONAL if speak_freely and rng.random() < 0.3 else Split.TRAIN
+        ),
+        "drawing": lambda: draw_request(
+            rng, Split.COMPOSITIONAL if speak_freely and rng.random() < 0.3 else Split.TRAIN, DRAWING_CELLS
         ),
     }
     shares = mixture.shares

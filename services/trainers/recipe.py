@@ -13,7 +13,15 @@ from graph.problems import Problem
 from graph.spec import raise_problems
 
 Stage = Literal[
-    "vision", "hearing", "language", "align", "instruct", "picture_autoencoder", "sound_autoencoder", "diffusion"
+    "vision",
+    "hearing",
+    "language",
+    "align",
+    "instruct",
+    "align_output",
+    "picture_autoencoder",
+    "sound_autoencoder",
+    "diffusion",
 ]
 
 

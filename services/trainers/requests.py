@@ -19,6 +19,7 @@ BLOCKS: Final = {
     modality: "".join(f"<|{modality}_{index}|>" for index in range(count)) for modality, count in SIGNALS.items()
 }
 _WEIGHTS: Final = {"text_to_image": 2.5, "text_to_video": 1.2, "image_to_image": 1.5, ANSWER_ONLY: 1.0}
+DRAWING_CELLS: Final = ("text_to_image", "image_to_image")
 _CELLS: Final = tuple(cell for cell in CELLS if cell in MAKING_CELLS or "_to_" not in cell)
 
 

@@ -21,6 +21,7 @@ from services.trainers.grounding import GroundingParts, GroundingStage, Projecto
 from services.trainers.hearing import HearingStage
 from services.trainers.language import Earlier, LanguageStage
 from services.trainers.loop import Loop, Progress
+from services.trainers.output_alignment import OutputAlignmentStage
 from services.trainers.outputs import OutputParts
 from services.trainers.recipe import Recipe, read_recipe
 from services.trainers.results import Trained, Weights, float_tensors
@@ -37,6 +38,7 @@ Stage: TypeAlias = (
     | HearingStage
     | LanguageStage
     | GroundingStage
+    | OutputAlignmentStage
     | PictureAutoencoderStage
     | SoundAutoencoderStage
     | DiffusionStage
@@ -138,6 +140,8 @@ def make_stage(recipe: Recipe, weights: Weights, device: torch.device, folder: P
             return SoundAutoencoderStage(recipe, device)
         case "diffusion":
             return make_diffusion_stage(recipe, weights, device)
+        case "align_output":
+            return OutputAlignmentStage(recipe, _grounding_stage(recipe, weights, device))
         case _:
             return _grounding_stage(recipe, weights, device)
 
@@ -162,6 +166,16 @@ def results_of(recipe: Recipe, stage: Stage, weights: Weights) -> list[Trained]:
         eos = {"eos_token_id": recipe.model["decoder"]["eos_token_id"]}
         files = {**stage.files, "generation_config.json": json.dumps({**_GENERATION, **eos}).encode()}
         return [Trained(writes["backbone"], "backbone", "decoder", recipe.model, tensors, files)]
+    if isinstance(stage, OutputAlignmentStage):
+        part = stage.parts.outputs[stage.modality]
+        slot = writes[f"{stage.modality}_output_projector"]
+        return [Trained(slot, "output_projector", part.type, part.config, stage.projector.state_dict(), {})]
+    return _grounding_results(recipe, stage)
+
+
+def _grounding_results(recipe: Recipe, stage: GroundingStage) -> list[Trained]:
+    """Projectors of both sides, the encoders that learned with them, and the adapter."""
+    writes = recipe.writes
     results = [
         Trained(
             writes[f"{modality}_projector"],

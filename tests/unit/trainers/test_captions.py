@@ -7,7 +7,7 @@ from services.playroom.films import draw_film
 from services.playroom.scenes import draw_scene
 from services.playroom.sounds import draw_sound
 from services.playroom.wanted import wanted_of
-from services.trainers.captions import N_TOKENS, UNSAID, CaptionEncoder, tokens_of
+from services.trainers.captions import N_TOKENS, NOTHING, SAID, UNSAID, CaptionEncoder, said_of_objects, tokens_of
 from services.trainers.studio import captioned
 
 
@@ -21,6 +21,19 @@ def test_words_stand_at_the_token_that_they_are_about() -> None:
     ]  # fmt: skip
     assert tokens_of("audio", "two high hisses") == [["two", "high", "hiss"]]
     assert tokens_of("audio", "a rising sweep") == [[UNSAID, "rising", "sweep"]]
+
+
+def test_what_is_said_of_each_object_is_told_in_its_turn() -> None:
+    caption = "a large red circle at the top left and a star, on a gray background"
+    said = [
+        [group[index] for group, index in zip(SAID, row, strict=True)] for row in said_of_objects([caption])[0].tolist()
+    ]
+    assert said == [
+        ["large", "red", "circle", "top left", NOTHING],
+        [UNSAID, UNSAID, "star", UNSAID, NOTHING],
+        [NOTHING] * 5,
+        [NOTHING, NOTHING, NOTHING, NOTHING, "gray"],
+    ]
 
 
 def test_an_empty_caption_leaves_all_open() -> None:

@@ -67,3 +67,24 @@ def test_conditioning_is_held_against_what_captions_tell_the_generator(modality:
         optimizer.step()
         optimizer.zero_grad()
     assert float(outputs.distance(batch, hidden, hidden).detach()) < 0.2 * before
+
+
+def test_every_signal_token_of_a_picture_learns_to_be_about_its_own_object() -> None:
+    torch.manual_seed(0)
+    rng = np.random.default_rng(2)
+    talks = [conversation_of(make_request(rng, "text_to_image", Split.TRAIN), rng) for _ in range(4)]
+    batch = Encoder(TOKENIZER.read_bytes())(talks, [])
+    config = {**CONFIG, **QUERIES["image"], "signals": {"image": SIGNALS["image"]}}
+    parts = {"image": OutputParts("transformer", config, None, CaptionEncoder("image", 64))}
+    outputs = MediaOutputs(parts, torch.device("cpu"))
+    assert outputs.objects is not None
+    hidden = torch.randn(*batch.ids.shape, 16, requires_grad=True)
+    optimizer = torch.optim.Adam([*outputs.objects.parameters(), hidden], 0.05)
+    before = float(outputs.spoken_of(batch, hidden).detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        outputs.spoken_of(batch, hidden).backward()
+        optimizer.step()
+    assert float(outputs.spoken_of(batch, hidden).detach()) < 0.05 * before
+    assert hidden.grad is not None  # only what signal tokens were made from is taught
+    assert int((hidden.grad.abs().sum(-1) > 0).sum()) == len(talks) * SIGNALS["image"]

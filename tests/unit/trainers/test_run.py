@@ -24,7 +24,7 @@ from services.trainers.run import run_recipe
 from services.trainers.vision import VisionStage
 
 needs_espeak = pytest.mark.skipif(not can_speak(), reason="espeak-ng is not installed (Debian package espeak-ng)")
-GROUNDING = ("align", "instruct")
+GROUNDING = ("align", "instruct", "align_output")
 RECIPES = Path(__file__).parents[3] / "weights" / "recipes"
 CLIP = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 DECODER = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -51,6 +51,8 @@ def _tiny(name: str, folder: Path, samples: int) -> Path:
         projector["config"] |= {"input_width": 32, "hidden_width": 16, "heads": 2, "ff_width": 16, "layers": 1}
     if recipe["stage"] in GROUNDING:
         recipe["workers"] = 0
+    if "blocks" in recipe.get("options", {}):
+        recipe["options"]["blocks"] = 40
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return path
@@ -66,7 +68,8 @@ def _few_scores(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_espeak
 @pytest.mark.timeout(240)
 def test_all_stages_run_one_after_the_other_and_fill_the_version_sets(tmp_path: Path) -> None:
-    for name in ("vision", "hearing", "language", "next-gpt-align", "next-gpt-instruct", "next-gpt-making"):
+    making = ("next-gpt-making", "next-gpt-drawing", "next-gpt-draw-out")
+    for name in ("vision", "hearing", "language", "next-gpt-align", "next-gpt-instruct", *making):
         run_recipe(_tiny(name, tmp_path, 8), out=tmp_path / "weights", runs=tmp_path / "runs")
     weights = Weights(tmp_path / "weights")
     slots = weights.slots("next-gpt")
