@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -104,7 +106,8 @@ def batches(make: Callable[[int], BatchT], first: int, workers: int) -> Iterator
         while True:
             yield make(index)
             index += 1
-    with ProcessPoolExecutor(workers) as pool:
+    # A child forked beside running threads of OpenMP may wait for locks that nobody holds any more.
+    with ProcessPoolExecutor(workers, get_context("forkserver"), _begin_worker) as pool:
         ahead: deque[Future[BatchT]] = deque()
         index = first
         while True:
@@ -112,6 +115,19 @@ def batches(make: Callable[[int], BatchT], first: int, workers: int) -> Iterator
                 ahead.append(pool.submit(make, index))
                 index += 1
             yield ahead.popleft().result()
+
+
+def _begin_worker() -> None:
+    """Keeps a worker to one thread, and from outliving the process that it makes batches for."""
+    torch.set_num_threads(1)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _leave_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 class Loop(Generic[BatchT]):

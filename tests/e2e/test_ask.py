@@ -264,7 +264,8 @@ def test_systems_are_listed_and_described(client: Client) -> None:
         assert system.ready
         written = load_system(find_system(system.name)).nodes
         read = [node.modality for node in written.values() if node.kind == "encoder"]
-        assert (system.inputs, system.outputs) == (("text", *read), ("text",))
+        made = [node.modality for node in written.values() if node.kind == "generator"]
+        assert (system.inputs, system.outputs) == (("text", *read), ("text", *made))
         described = client.describe(system.name)
         assert {node.name for node in described.nodes} == set(written)
         assert all(node.replicas == 1 for node in described.nodes)

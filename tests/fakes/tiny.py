@@ -23,7 +23,8 @@ MAKING = Path(__file__).parent / "making.yaml"
 FEATURE_WIDTH = 32
 BACKBONE_WIDTH = 48
 CONTEXT_TOKENS = 256
-SIGNALS = {"image": 4, "audio": 2, "video": 6}
+SIGNALS = {"image": 4, "audio": 8, "video": 24}
+"""Those of `next-gpt`, whose components are filled with these artifacts too."""
 LINES = [
     "a large red circle at the top left and a small blue square at the center, on a white background",
     "what colour is the small ring? orange. how many squares are there? two.",
