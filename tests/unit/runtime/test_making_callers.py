@@ -40,7 +40,7 @@ class Studio(SmallSystem):
         super().__init__(store, tiny.MAKING, lora=True)
 
     def request(self, *outputs: str, **sampling: object) -> Request:
-        numbers = Sampling(**{"max_tokens": 24, "seed": 5, **sampling})  # type: ignore[arg-type]
+        numbers = Sampling(**{"max_tokens": 48, "seed": 5, **sampling})  # type: ignore[arg-type]
         quick = {modality: MediaParameters(steps=2) for modality in STARTS}
         said = (Message("user", (Part(text="what colour is it?"),)),)
         return Request("r1", "making", said, self.versions, numbers, tuple(outputs), quick)
@@ -85,7 +85,7 @@ async def test_every_medium_that_must_come_comes(studio: Studio, way: Callable[[
     async with way() as caller:  # type: ignore[attr-defined]
         events = await studio.ask(caller, studio.request("image", "video", "audio"))
         again = await studio.ask(caller, studio.request("image", "video", "audio"))
-        other = await studio.ask(caller, replace(studio.request("image"), sampling=Sampling(max_tokens=24, seed=6)))
+        other = await studio.ask(caller, replace(studio.request("image"), sampling=Sampling(max_tokens=48, seed=6)))
         assert studio.held_tensors() == 0
     assert not [event.body for event in events if isinstance(event.body, MediaFailed)]
     made = files(events)
