@@ -29,7 +29,7 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def uncollected() -> Iterator[None]:
-    """Python 3.11 counts the depth of a tree wrongly when a finalizer runs, or another thread does, while it is built."""
+    """Python 3.11 counts the depth of a tree wrongly when a finalizer runs while it is built."""
     gc.collect()
     gc.disable()
     yield
