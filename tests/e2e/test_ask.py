@@ -98,7 +98,8 @@ def test_several_turns(client: Client) -> None:
 
 
 def test_several_answers_at_once(client: Client) -> None:
-    reply = client.generate(["name it", picture()], n=4, temperature=1.0, seed=3, max_tokens=12)
+    # Hot: a trained model that is asked what it knows says the same each time.
+    reply = client.generate(["name it", picture()], n=4, temperature=2.0, seed=3, max_tokens=24)
     assert len(reply.texts) == 4
     assert len(set(reply.texts)) > 1
 
