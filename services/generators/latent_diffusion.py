@@ -28,6 +28,8 @@ from services.generators.plans import Caps, Defaults, MediumPlan
 SCHEDULER = re.compile(r"[A-Za-z0-9]{1,64}Scheduler")
 # Pixels that the autoencoder decodes at once; more are decoded in turns.
 DECODED_AT_ONCE = 2**21
+# Numbers of latents that the denoiser reads at once on a CPU; what lies between its layers then stays in the caches.
+PREDICTED_AT_ONCE = 2**15
 
 Conditions = dict[str, torch.Tensor]
 
@@ -132,6 +134,19 @@ class LatentDiffusion(nn.Module):
 
     def predict(self, latents_B: torch.Tensor, times_B: torch.Tensor, inputs: Conditions) -> torch.Tensor:
         """Return what the denoiser says of noisy latents, in float32 on the CPU."""
+        count = len(latents_B)
+        at_once = max(1, PREDICTED_AT_ONCE // max(1, latents_B[0].numel())) if self.device.type == "cpu" else count
+        pieces = [
+            self._predict(
+                latents_B[first : first + at_once],
+                times_B[first : first + at_once],
+                {name: tensor[first : first + at_once] for name, tensor in inputs.items()},
+            )
+            for first in range(0, count, at_once)
+        ]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def _predict(self, latents_B: torch.Tensor, times_B: torch.Tensor, inputs: Conditions) -> torch.Tensor:
         moved = {name: tensor.to(self.device, self.dtype) for name, tensor in inputs.items()}
         moved.setdefault("encoder_hidden_states", None)  # type: ignore[arg-type]
         latents_B = latents_B.to(self.device, self.dtype)

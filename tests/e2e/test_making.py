@@ -42,7 +42,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def test_all_three_come_side_by_side_and_are_what_they_say(client: Client) -> None:
     seen: list[object] = []
     reply = client.generate(
-        "anything", outputs=MEDIA, media_parameters=FEW_STEPS, max_tokens=24, seed=1, on_event=seen.append
+        "anything", outputs=MEDIA, media_parameters=FEW_STEPS, max_tokens=48, seed=1, on_event=seen.append
     )
     assert reply.failures == ()
     assert {medium.modality for medium in reply.media} == set(MEDIA)
@@ -91,7 +91,7 @@ def test_parameters_that_a_generator_does_not_take_are_told_by_the_medium_or_the
 def test_the_command_line_writes_what_was_made(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_bytes(pictures.encoded(0))
     ran = cluster.anyplex(
-        "ask", "--address", cluster.address, "--json", "--max-tokens", "24", "--seed", "1", "--steps", "3", "--gif",
+        "ask", "--address", cluster.address, "--json", "--max-tokens", "48", "--seed", "1", "--steps", "3", "--gif",
         "-i", str(tmp_path / "picture.png"), "anything", "--want", "video,image", "--out", str(tmp_path / "made"),
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
@@ -107,7 +107,7 @@ def test_an_evaluation_of_media_runs_to_its_end(cluster: Cluster, tmp_path: Path
         f"  {kind}: {{source: making, split: test, kind: {kind}, count: 2, cell: [{', '.join(kind.split('_to_'))}]}}\n"
         for kind in ("text_to_text", "text_to_image", "image_to_video", "image_to_audio")
     )
-    suite.write_text(f"suite: small\nsampling: {{max_tokens: 24}}\nrows:\n{rows}")
+    suite.write_text(f"suite: small\nsampling: {{max_tokens: 40}}\nrows:\n{rows}")
     out = tmp_path / "results"
     ran = cluster.anyplex("eval", str(suite), "--address", cluster.address, "--out", str(out), "--json")
     assert ran.returncode == 0, ran.stderr

@@ -157,7 +157,7 @@ async def test_one_who_does_not_read_waits_and_holds_nobody_up(
             if read % 50 != 1:
                 continue
             # Not read for a while: the others are served, with all the places there are.
-            await asyncio.gather(*(run_job(engine, make_job(plain, PROMPT, max_tokens=30)) for _ in range(3)))
+            await asyncio.gather(*(run_job(engine, make_job(plain, PROMPT, max_tokens=90)) for _ in range(3)))
             (running,) = engine._jobs
             assert running.events.qsize() <= (8 + MOST_EVENTS_A_STEP) * n
             assert len(running.parked) == n or read > 100 * n

@@ -238,7 +238,7 @@ async def test_what_must_come_comes_before_the_end_token(
     assert outcome.ids[0][plain.index(plain[2])] == llama.codec.signal_ids[wanted[0]][0]
 
 
-@pytest.mark.parametrize("max_tokens", [6, 7, 9, 20])
+@pytest.mark.parametrize("max_tokens", [12, 13, 15, 30])
 async def test_what_must_come_comes_before_the_tokens_run_out(
     max_tokens: int, eager: LoadedBackbone, make_engine: MakeEngine
 ) -> None:

@@ -59,7 +59,7 @@ async def test_media_come_to_the_client_and_can_be_handed_back(address: str) -> 
     seen: list[object] = []
     async with AsyncClient(address) as client:
         reply = await client.generate(
-            "anything", outputs=MEDIA, media_parameters=QUICK, max_tokens=24, seed=1, on_event=seen.append
+            "anything", outputs=MEDIA, media_parameters=QUICK, max_tokens=48, seed=1, on_event=seen.append
         )
         assert reply.failures == ()
         assert {medium.modality for medium in reply.media} == set(MEDIA)
@@ -91,7 +91,7 @@ async def test_what_a_generator_does_not_do_is_the_caller_s_error(address: str) 
 async def test_the_command_line_writes_what_was_made(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["ask", "anything", "--address", address, "--json", "--max-tokens", "24", "--seed", "1"]
+    arguments = ["ask", "anything", "--address", address, "--json", "--max-tokens", "48", "--seed", "1"]
     arguments += ["--steps", "2", "--gif", "--want", "video,image", "--out", str(tmp_path / "made")]
     code = await asyncio.to_thread(run_command, arguments)
     shown = capsys.readouterr()
