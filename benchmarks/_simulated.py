@@ -1,20 +1,28 @@
-"""Replicas and routes of the simulated world: the real bookkeeping, over its messages."""
+"""Replicas, gateways and ports of the simulated world: the real bookkeeping, over its messages."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import ray.exceptions
 
+from graph.caller import Call
 from graph.errors import AnyplexError, FailedPrecondition, Unavailable
 from graph.messages import VersionRef
+from graph.plan import ComponentPlan
+from graph.replan import VersionInfo
+from services.gateway.pinning import Pinning
 from services.runtime.cluster import ClusterRoutes, Registration
 from services.runtime.component import Held
 from services.runtime.directory import Entry
 from services.runtime.live_sets import wanted_of
+from services.runtime.routing import Router
+
+SYSTEM = "llava-1.5"
 
 if TYPE_CHECKING:
     from benchmarks._simulation import World
@@ -173,3 +181,134 @@ class Replica:
         self.world.replicas.pop(self.entry.replica_id, None)
         if self.listing is not None:
             self.listing.kill()
+
+
+class Gateway:
+    """A gateway: real routes, pinning and router; its calls go through the world."""
+
+    def __init__(self, world: World, pinning: Callable[..., Pinning]) -> None:
+        self.world = world
+        self.routes = SimulatedRoutes(Actor(world))
+        self.pinning = pinning(self.routes)
+        self.routes.in_use = self.pinning.in_use
+        self.router = Router(self.routes, 1e9)
+        self.dead = False
+
+    async def start(self) -> None:
+        """Follow the directory."""
+        while True:
+            try:
+                await self.routes.start()
+            except ray.exceptions.RayError:
+                continue
+            return
+
+    def kill(self) -> None:
+        """Be gone at once."""
+        self.dead = True
+        self.routes.kill()
+
+    async def answer(self, session: str) -> dict[str, str]:
+        """Answer a request; returns which version answered in each slot.
+
+        Raises:
+            AnyplexError: It was lost.
+        """
+        while SYSTEM not in self.routes.snapshot.systems:
+            await self.routes.changed(1.0)
+        pin = self.pinning.pin(self.routes.snapshot.systems[SYSTEM], "somebody", session, {})
+        found: dict[str, str] = {}
+        try:
+            for node in pin.plan.nodes:
+                ref = node.version(pin.versions)
+                call = Call("r", node.name, node.component, ref, session_id=session)
+                await self._served(call)
+                if self.world.rng.random() < 0.05:
+                    # A long answer: swaps begin and end while it is given.
+                    await asyncio.sleep(self.world.rng.uniform(0.0, 10.0))
+                found[node.slot] = ref.version
+                if node.adapter_slot:
+                    found[node.adapter_slot] = ref.adapter
+        finally:
+            self.pinning.release(pin)
+        return found
+
+    async def _served(self, call: Call) -> None:
+        tried: list[str] = []
+        while True:
+            entry = await self.router.pick(call, tried)
+            replica = self.world.replicas.get(entry.replica_id)
+            try:
+                await self.world.delay()
+                if replica is None:
+                    raise Unavailable("the replica is gone")
+                await replica.serve(call.version)
+            except Unavailable:
+                tried.append(entry.replica_id)
+                await self.routes.report_lost(entry.address)
+                if self.router.choose(call, tried) is None:
+                    await asyncio.sleep(0.2)
+                    tried.clear()
+                continue
+            return
+
+
+class Ports:
+    """What the coordinator asks of the world, which may lose it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        """Return a method of the directory."""
+
+        async def call(*arguments: object) -> Any:  # noqa: ANN401 - any method
+            return await self.world.carry(lambda: getattr(self.world.directory, method)(*arguments))
+
+        return call
+
+    async def wake(self, component: str) -> None:
+        """Nothing sleeps here."""
+
+    def _replica(self, entry: Entry) -> Replica:
+        replica = self.world.replicas.get(entry.replica_id)
+        if replica is None:
+            raise Unavailable("the replica is gone")
+        return replica
+
+    async def load(self, entry: Entry, held: Held) -> None:
+        """Load a version."""
+        await self.world.carry(lambda: self._replica(entry).load(held))
+
+    async def unload(self, entry: Entry, version: str) -> None:
+        """Drop a version."""
+        await self.world.carry(lambda: self._replica(entry).unload(version))
+
+    async def describe(self, version: str) -> VersionInfo:
+        """Say what an artifact is: its slot stands in its name."""
+        slot = version.rpartition("-")[0]
+        node = next(n for n in self.world.plan.nodes if slot in (n.slot, n.adapter_slot))
+        if slot == node.adapter_slot:
+            return VersionInfo(version, "adapter", "lora", "")
+        architecture = self.world.architectures.get(version, node.architecture)
+        return VersionInfo(version, node.kind, node.type, architecture)
+
+    async def launch(self, plan: ComponentPlan) -> None:
+        """Start a component with one replica."""
+        if plan.id not in self.world.plans:
+            self.world.plans[plan.id] = plan
+            self.world.spawn(self.world.start_replica(plan.id, ()))
+
+    async def problem(self, component: str) -> str:
+        """Every component starts."""
+        return ""
+
+    async def running(self) -> frozenset[str]:
+        """Return the components that were started by a swap."""
+        return frozenset(self.world.plans)
+
+    async def remove(self, component: str) -> None:
+        """Take a component away."""
+        self.world.plans.pop(component, None)
+        for replica in [r for r in self.world.replicas.values() if r.component == component]:
+            replica.kill()

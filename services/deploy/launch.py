@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from graph.errors import ERRORS, AlreadyExists, AnyplexError, Cancelled, FailedPrecondition, Unavailable
@@ -195,8 +194,7 @@ class Cluster:
             control_token=os.environ.get(CONTROL_TOKEN, "") or secrets.token_hex(16),
             tls=None,
         )
-        inside_host = inside.host or "127.0.0.1"
-        control = Control(inside_host, _free_port(inside_host), str(home() / "rollouts" / f"{options.name}.json"))
+        control = self._control(inside.host or "127.0.0.1")
         self.note(
             address=f"{gateway.host}:{gateway.port}",
             token=options.token,
@@ -207,7 +205,6 @@ class Cluster:
             profile=deployment.profile.name,
             components={c.id: [c.kind, c.type, *(f"{s}.{n}" for s, n in c.uses)] for c in deployment.components},
         )
-        Path(control.log_path).unlink(missing_ok=True)
         self.say("starting Ray")
         self._start_ray()
         # Again: Ray's handler would abort this process three seconds after a SIGTERM, in the middle of its clean-up.
@@ -219,6 +216,12 @@ class Cluster:
         snapshot, metrics_address = wait_ready(deployment, self.say, stop, START_S)
         self.note(phase="ready", replicas=replicas_of(snapshot.entries), metrics_address=metrics_address)
         self.say(f"ready at {self.state.address}: {', '.join(deployment.systems)}")
+
+    def _control(self, host: str) -> Control:
+        """Choose where the control service listens; what it wrote down for an earlier cluster is over."""
+        path = home() / "rollouts" / f"{self.options.name}.json"
+        path.unlink(missing_ok=True)
+        return Control(host, _free_port(host), str(path))
 
     def watch(self, stop: threading.Event) -> None:
         """Keep the list of replicas up to date until told to stop."""
