@@ -99,7 +99,7 @@ class Artifact:
         except FileNotFoundError:
             return {}
         try:
-            found = json.loads(data)
+            found = json.loads(data, parse_constant=lambda _: None)
         except (ValueError, RecursionError) as error:
             raise FailedPrecondition(f"artifact {self.version}: annotations cannot be read") from error
         if not isinstance(found, dict):

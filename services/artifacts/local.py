@@ -105,7 +105,9 @@ def annotation_bytes(annotations: Mapping[str, Any]) -> bytes:
         InvalidRequest: They are no JSON, or too large.
     """
     try:
-        data = (json.dumps(annotations, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+        # Scores of nothing are NaN, which JSON has no word for: nothing was measured.
+        plain = json.loads(json.dumps(annotations), parse_constant=lambda _: None)
+        data = (json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"cannot be written as JSON: {error}", "annotations") from error
     if len(data) > MAX_ANNOTATION_BYTES:

@@ -63,10 +63,11 @@ def canonical(value: object) -> bytes:
     """Return the one way to write a value as JSON.
 
     Raises:
-        InvalidRequest: It is not JSON: NaN, or an object of Python's.
+        InvalidRequest: It holds what JSON has no form for.
     """
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        # Infinity is let through: schedulers of diffusers have it in their configs.
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"cannot be written as JSON: {error}") from error
 
