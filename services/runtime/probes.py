@@ -2,7 +2,8 @@
 
 Digests prove that the bytes are right; a probe proves that what was built of them computes what it did where they
 came from: the right code, the right config, the right device. A probe holds a seed instead of inputs and 32 sums with
-random signs instead of outputs, so it has some hundred bytes, and the relative error of the sums is about that of the outputs.
+random signs instead of outputs, so it has some hundred bytes; the relative error of the sums is about that of the
+outputs.
 """
 
 from __future__ import annotations
