@@ -9,6 +9,9 @@ from graph.messages import Sampling, VersionRef
 from graph.profile import ComponentSettings
 from graph.spec import TEXT, Limits, Option
 
+Place = tuple[str, str]
+"""A component, and a version that it holds."""
+
 
 @dataclass(frozen=True)
 class NodePlan:
@@ -80,6 +83,7 @@ class SystemPlan:
         default_sampling: What absent sampling numbers mean.
         limits: What it accepts.
         file: Path of the system file.
+        generation: Number of the version set; grows with every change of what is live.
     """
 
     system: str
@@ -94,6 +98,7 @@ class SystemPlan:
     default_sampling: Sampling = field(default_factory=Sampling)
     limits: Limits = field(default_factory=Limits)
     file: str = ""
+    generation: int = 1
 
     @property
     def takes(self) -> tuple[str, ...]:
@@ -111,6 +116,12 @@ class SystemPlan:
             if node.name == name:
                 return node
         raise KeyError(name)
+
+    def places(self, versions: Mapping[str, str] | None = None) -> frozenset[Place]:
+        """Return which versions must be held where for a set; its own unless one is given."""
+        held = self.versions if versions is None else versions
+        refs = ((node.component, node.version(held)) for node in self.nodes)
+        return frozenset((component, v) for component, ref in refs for v in (ref.version, ref.adapter) if v)
 
     def slots(self) -> tuple[str, ...]:
         """Return the slots of its version sets, weights and adapters."""
