@@ -1,1 +1,1 @@
-"""What changes the versions that run: canaries, gates, and what an operator asks for."""
+"""What changes which versions run: swaps of version sets, and going back."""

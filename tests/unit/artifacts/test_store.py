@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -188,6 +189,21 @@ def test_what_was_tampered_with_is_refused(store: ArtifactStore, name: str) -> N
     with pytest.raises((FailedPrecondition, NotFound)) as refused:
         read_all(store, version)
     assert str(store.root) not in str(refused.value)
+
+
+def test_everything_tampered_with_is_refused_and_nothing_else(tmp_path: Path) -> None:
+    refused = 0
+    for number, damage in enumerate(DAMAGE.values()):
+        store = ArtifactStore(tmp_path / str(number) / "artifacts")
+        version = put(store)
+        read_all(store, version)
+        damage(store.root / version)
+        with contextlib.suppress(FailedPrecondition, NotFound):
+            read_all(store, version)
+            continue
+        refused += 1
+    print(f"figure: {refused} of {len(DAMAGE)} artifacts that were tampered with are refused")
+    assert refused == len(DAMAGE)
 
 
 def test_every_single_byte_counts(store: ArtifactStore) -> None:
