@@ -113,6 +113,7 @@ class Rollout:
         canary: Share of sessions that get it first; None for all at once.
         gate: What decides about promotion; None for nothing.
         scores: What was measured of it, by name.
+        details: What whoever runs it keeps with it, to go on after a restart.
         key: Idempotency key; "" for none.
         began_at: Seconds since 1970.
         updated_at: Seconds since 1970.
@@ -129,6 +130,7 @@ class Rollout:
     canary: float | None = None
     gate: Mapping[str, Any] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
     key: str = ""
     began_at: float = 0.0
     updated_at: float = 0.0
@@ -146,7 +148,7 @@ class Change:
     Attributes:
         number: 1, 2, 3, …: without gaps within a system.
         at: Seconds since 1970.
-        what: "established", "applied", "deleted", or the state that a rollout went to.
+        what: "established", "adopted", "applied", "deleted", or the state that a rollout went to.
         rollout: Id of that rollout; "" when it was none.
         live: Generation that is live after it; 0 for none.
         why: As it was given.

@@ -7,6 +7,7 @@ row. Whatever is written about a system passes by that row.
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from services.registry.systems import (
 from services.registry.tables import KEY_LENGTH, RolloutRow, SystemRow
 
 MAX_SCORES = 1000
+MAX_DETAIL_CHARACTERS = 64 * 2**10
 
 
 class Registry(SystemBook):
@@ -98,13 +100,19 @@ class Registry(SystemBook):
         """
         return self._begin(system, {}, None, None, None, key, undoes=True)
 
-    def advance(self, rollout_id: str, state: str, why: str = "") -> Rollout:
+    def advance(self, rollout_id: str, state: str, why: str = "", details: Mapping[str, Any] | None = None) -> Rollout:
         """Take a rollout to its next state; the one it is in already is harmless.
 
         "canary" and "live" let the aliases stand for its set; at the end the next rollout may begin.
 
+        Args:
+            rollout_id: Which.
+            state: Where to.
+            why: Why; kept in the history.
+            details: Kept with it; those of the same name are replaced.
+
         Raises:
-            InvalidRequest: No such state.
+            InvalidRequest: No such state, or details that are too many.
             NotFound: No such rollout.
             FailedPrecondition: That state does not follow the one it is in.
             Unavailable: The database cannot be reached.
@@ -113,6 +121,8 @@ class Registry(SystemBook):
             raise InvalidRequest(f"{state[:40]!r}, one of {', '.join(TRANSITIONS)} expected", "state")
         with self._database.write() as session:
             row, system = _lock_rollout(session, rollout_id)
+            if details:
+                row.details = _checked({**row.details, **details})
             if row.state == state:
                 return _rollout_of(session, row)
             if state not in TRANSITIONS[row.state]:
@@ -202,12 +212,22 @@ class Registry(SystemBook):
             rollout = RolloutRow(
                 id=uuid.uuid4().hex, system=system, base_generation=live.generation, generation=after.generation,
                 changes=dict(changes), state=PENDING, why="", undoes=undoes, canary=canary,
-                gate=None if gate is None else dict(gate), scores={}, key=key or None, began_at=now, updated_at=now,
+                gate=None if gate is None else dict(gate), scores={}, details={}, key=key or None, began_at=now, updated_at=now,
             )  # fmt: skip
             session.add(rollout)
             row.rollout = rollout.id
             note(session, row, PENDING, rollout.id)
             return _rollout_of(session, rollout)
+
+
+def _checked(details: dict[str, Any]) -> dict[str, Any]:
+    try:
+        size = len(json.dumps(details, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"cannot be written as JSON: {error}", "details") from error
+    if size > MAX_DETAIL_CHARACTERS:
+        raise InvalidRequest(f"{size} characters, at most {MAX_DETAIL_CHARACTERS} expected", "details")
+    return details
 
 
 def _by_key(session: Session, system: str, key: str) -> RolloutRow | None:
@@ -257,5 +277,5 @@ def _rollout_of(session: Session, row: RolloutRow) -> Rollout:
     return Rollout(
         row.id, row.system, row.changes, find_set(session, row.system, row.base_generation),
         find_set(session, row.system, row.generation), row.state, row.why, row.undoes, row.canary, row.gate,
-        row.scores, row.key or "", row.began_at, row.updated_at,
+        row.scores, row.details, row.key or "", row.began_at, row.updated_at,
     )  # fmt: skip

@@ -58,6 +58,30 @@ class SystemBook(ArtifactBook):
             note(session, row, "established")
             return made
 
+    def adopt(self, system: str, slots: Mapping[str, str]) -> VersionSet:
+        """Take note of the set that a system runs, whatever was known of it: it was started anew with other weights.
+
+        Raises:
+            InvalidRequest: Names or slots are empty or too long.
+            NotFound: A version was never registered.
+            FailedPrecondition: Another set is known to be live, and a rollout from it is under way.
+            Unavailable: The database cannot be reached.
+        """
+        try:
+            return self.establish(system, slots)
+        except AlreadyExists:
+            pass
+        with self._database.write() as session:
+            row = lock_system(session, system)
+            if row.rollout:
+                raise FailedPrecondition(f"rollout {row.rollout} is under way", f"system {system}")
+            made = add_set(session, row, slots)
+            point(session, system, LIVE, made.generation)
+            # Nobody holds what was before that: there is nothing to go back to in one flip.
+            point(session, system, PREVIOUS, None)
+            note(session, row, "adopted")
+            return made
+
     def apply_files(self, system: str, system_yaml: str, profile_yaml: str) -> bool:
         """Write down the files that a system was applied with.
 

@@ -110,6 +110,7 @@ class RolloutRow(Base):
     canary: Mapped[float | None] = mapped_column(Double)
     gate: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     scores: Mapped[dict[str, float]] = mapped_column(JSON)
+    details: Mapped[dict[str, Any]] = mapped_column(JSON)
     key: Mapped[str | None] = mapped_column(String(KEY_LENGTH))
     began_at: Mapped[float] = mapped_column(Double)
     updated_at: Mapped[float] = mapped_column(Double)

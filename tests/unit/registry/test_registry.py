@@ -110,6 +110,18 @@ def test_files_are_written_down_with_the_system(running: Registry) -> None:
     assert [change.what for change in running.history("s").items] == ["applied", "established"]
 
 
+def test_what_runs_is_adopted(running: Registry) -> None:
+    assert running.adopt("s", {"see": "v0", "think": "v0"}).generation == 1, "nothing is new"
+    assert running.adopt("t", {"see": "v1"}).generation == 1
+    swap(running, {"see": "v1"})
+    adopted = running.adopt("s", {"see": "v2"})
+    assert (adopted.generation, running.live("s"), running.previous("s")) == (3, adopted, None)
+    assert running.history("s").items[0].what == "adopted"
+    running.begin_rollout("s", {"see": "v3"})
+    with pytest.raises(FailedPrecondition, match="under way"):
+        running.adopt("s", {"see": "v4"})
+
+
 def test_history_goes_on_when_a_system_comes_back(running: Registry) -> None:
     swap(running, {"see": "v1"})
     running.delete_system("s")
@@ -196,6 +208,17 @@ def test_a_rollout_that_failed_leaves_the_old_set(running: Registry) -> None:
     assert live is not None
     assert live == rollout.before
     assert swap(running, {"see": "v1"}).after.generation == 3, "a generation is never used again"
+
+
+def test_details_stay_with_a_rollout(running: Registry) -> None:
+    rollout = running.begin_rollout("s", {"see": "v1"})
+    running.advance(rollout.id, "loading", details={"components": ["a"], "generation": 1})
+    assert running.advance(rollout.id, "loading", details={"generation": 2}).details["generation"] == 2
+    for wrong in ({"a": math.nan}, {"a": object()}, {"a": "x" * 65_536}):
+        with pytest.raises(InvalidRequest, match="details"):
+            running.advance(rollout.id, "verifying", details=wrong)
+    assert running.rollout(rollout.id).details == {"components": ["a"], "generation": 2}
+    assert running.rollout(rollout.id).state == "loading"
 
 
 def test_the_same_key_is_the_same_rollout(running: Registry) -> None:

@@ -104,6 +104,7 @@ def _rollouts() -> None:
         sa.Column("canary", sa.Double(), nullable=True),
         sa.Column("gate", sa.JSON(), nullable=True),
         sa.Column("scores", sa.JSON(), nullable=False),
+        sa.Column("details", sa.JSON(), nullable=False),
         sa.Column("key", sa.String(128), nullable=True),
         sa.Column("began_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
