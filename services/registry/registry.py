@@ -212,7 +212,8 @@ class Registry(SystemBook):
             rollout = RolloutRow(
                 id=uuid.uuid4().hex, system=system, base_generation=live.generation, generation=after.generation,
                 changes=dict(changes), state=PENDING, why="", undoes=undoes, canary=canary,
-                gate=None if gate is None else dict(gate), scores={}, details={}, key=key or None, began_at=now, updated_at=now,
+                gate=None if gate is None else dict(gate), scores={}, details={}, key=key or None,
+                began_at=now, updated_at=now,
             )  # fmt: skip
             session.add(rollout)
             row.rollout = rollout.id
