@@ -53,20 +53,15 @@ def register(names: tuple[str, ...], registry: Registry, as_json: bool) -> int:
     """Make artifacts known: by their VERSION, or all that the bundled set of a SYSTEM names. Again is harmless."""
     from services.artifacts import ArtifactStore
     from services.artifacts.store import VERSION_PATTERN
+    from services.control.known import register as register_artifacts
     from services.deploy.versions import Weights, own_artifacts
-    from services.runtime.probes import ANNOTATION
-    from services.runtime.resident import config_hash
 
     weights = Weights.bundled()
     store = ArtifactStore(own_artifacts(), weights.store.root)
     wanted: dict[str, None] = {}
     for name in names:
         wanted |= dict.fromkeys([name] if VERSION_PATTERN.fullmatch(name) else weights.set_of(name).values())
-    known = []
-    for version in wanted:
-        artifact = store.get(version)
-        said = {key: value for key, value in artifact.annotations().items() if key != ANNOTATION}
-        known.append(registry.put_artifact(version, artifact.kind, artifact.type, config_hash(artifact.config), said))
+    known = register_artifacts(registry, store, wanted)
     if as_json:
         print_json([dataclasses.asdict(item) for item in known])
     else:
