@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graph.canary import Canary, parse_share
 from graph.errors import InvalidRequest
-from services.control.canary import Canary, parse_share
 
 names = st.text(max_size=20)
 shares = st.floats(0.0, 1.0)
