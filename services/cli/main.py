@@ -14,6 +14,8 @@ from services.cli.exits import Exit, exit_code
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("services.cli.lifecycle:up", "Start a cluster that serves systems."),
+    "swap": ("services.cli.swap:swap", "Change versions of a running system: `swap SYSTEM SLOT=VERSION...`."),
+    "rollback": ("services.cli.swap:rollback", "Go back to the versions before."),
     "down": ("services.cli.lifecycle:down", "Stop it."),
     "status": ("services.cli.status:status", "Show components, replicas, versions, load."),
     "ask": ("services.cli.ask:ask", "Ask something, about media or not; the answer streams."),

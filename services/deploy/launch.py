@@ -16,9 +16,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from graph.errors import ERRORS, AlreadyExists, AnyplexError, Cancelled, FailedPrecondition, Unavailable
+from services.deploy.control import Control
 from services.deploy.plans import plan_deployment
 from services.deploy.state import (
     ClusterState,
@@ -193,14 +195,19 @@ class Cluster:
             control_token=os.environ.get(CONTROL_TOKEN, "") or secrets.token_hex(16),
             tls=None,
         )
+        inside_host = inside.host or "127.0.0.1"
+        control = Control(inside_host, _free_port(inside_host), str(home() / "rollouts" / f"{options.name}.json"))
         self.note(
             address=f"{gateway.host}:{gateway.port}",
             token=options.token,
             component_token=inside.data_token,
+            control_address=f"{control.host}:{control.port}",
+            control_token=inside.control_token,
             systems=tuple(deployment.systems),
             profile=deployment.profile.name,
             components={c.id: [c.kind, c.type, *(f"{s}.{n}" for s, n in c.uses)] for c in deployment.components},
         )
+        Path(control.log_path).unlink(missing_ok=True)
         self.say("starting Ray")
         self._start_ray()
         # Again: Ray's handler would abort this process three seconds after a SIGTERM, in the middle of its clean-up.
@@ -208,7 +215,7 @@ class Cluster:
         from services.deploy.rollout import deploy, wait_ready
 
         self.say(f"starting {len(deployment.components)} components and the gateway")
-        deploy(deployment, gateway, edge, inside)
+        deploy(deployment, gateway, edge, inside, control)
         snapshot, metrics_address = wait_ready(deployment, self.say, stop, START_S)
         self.note(phase="ready", replicas=replicas_of(snapshot.entries), metrics_address=metrics_address)
         self.say(f"ready at {self.state.address}: {', '.join(deployment.systems)}")

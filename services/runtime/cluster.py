@@ -73,10 +73,13 @@ class ClusterRoutes(Routes):
 
     async def start(self) -> None:
         """Take the first snapshot and follow from then on."""
-        self._actor = await asyncio.to_thread(directory_actor)
+        self._actor = await self._connect()
         # Attending from the first snapshot on: a flip between it and the second one waits for this gateway too.
         self.update(await self._actor.wait.remote("", -1, 0.0, self._attendance()))
         self._task = asyncio.create_task(self._follow())
+
+    async def _connect(self) -> Any:  # noqa: ANN401 - Ray's handles are not typed
+        return await asyncio.to_thread(directory_actor)
 
     async def stop(self) -> None:
         """Stop following."""
@@ -104,7 +107,7 @@ class ClusterRoutes(Routes):
                 logger.warning("the directory does not answer; going on with the last snapshot")
                 await asyncio.sleep(RETRY_S)
                 with contextlib.suppress(ray.exceptions.RayError, ValueError):
-                    self._actor = await asyncio.to_thread(directory_actor)
+                    self._actor = await self._connect()
                 continue
             if fresh.epoch != now.epoch and now.epoch:
                 fresh = await self._refill(now, fresh)
@@ -122,7 +125,8 @@ class ClusterRoutes(Routes):
                     await self._actor.register.remote(entry)
             await asyncio.sleep(2 * HEARTBEAT_S)
             answer: Snapshot = await self._actor.snapshot.remote()
-            return answer
+            # One that has restarted once more has been told nothing yet: what is known here must not be forgotten.
+            return answer if answer.epoch == fresh.epoch else before
         return before
 
     async def report_lost(self, address: str) -> None:
@@ -164,9 +168,12 @@ class Registration:
 
     async def start(self) -> None:
         """List the replica and keep it listed."""
-        self._actor = await asyncio.to_thread(directory_actor)
+        self._actor = await self._connect()
         await self._actor.register.remote(self.entry)
         self._task = asyncio.create_task(self._beat())
+
+    async def _connect(self) -> Any:  # noqa: ANN401 - Ray's handles are not typed
+        return await asyncio.to_thread(directory_actor)
 
     async def renew(self, entry: Entry) -> None:
         """Change what is known about the replica."""
@@ -188,4 +195,4 @@ class Registration:
                     await self._actor.register.remote(self.entry)
             except ray.exceptions.RayError:
                 with contextlib.suppress(ray.exceptions.RayError, ValueError):
-                    self._actor = await asyncio.to_thread(directory_actor)
+                    self._actor = await self._connect()

@@ -18,7 +18,7 @@ from services.runtime.cluster import Registration, directory_actor
 from services.runtime.component import Held
 from services.runtime.directory import Entry, Snapshot, answers
 from services.runtime.factory import ComponentSpec
-from services.runtime.live_sets import held_by
+from services.runtime.live_sets import wanted_of
 from services.runtime.scaling import LoadReport
 from services.runtime.server import ComponentServer
 from services.runtime.settings import RuntimeSettings
@@ -72,9 +72,7 @@ class Host:
         except (ray.exceptions.RayError, ValueError) as error:
             logger.warning("the directory does not answer: %s", type(error).__name__)
             return (), ()
-        component = self._spec.component
-        kept = [plan for plans in snapshot.kept.values() for plan in plans]
-        return held_by(component, snapshot.systems.values()), held_by(component, kept)
+        return wanted_of(self._spec.component, snapshot.systems, snapshot.kept)
 
     async def _load(self, server: ComponentServer, wanted: tuple[Held, ...]) -> None:
         """Load what is not there yet. What fails to load is not said to be held, and asked for by nobody."""

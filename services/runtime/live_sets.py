@@ -98,6 +98,13 @@ def held_by(component: str, plans: Iterable[SystemPlan]) -> tuple[Held, ...]:
     return tuple(sorted(found, key=lambda held: held.adapter))
 
 
+def wanted_of(
+    component: str, systems: Mapping[str, SystemPlan], kept: Mapping[str, tuple[SystemPlan, ...]]
+) -> tuple[tuple[Held, ...], tuple[Held, ...]]:
+    """Return what a component must hold for the live sets, and what it should for those kept beside them."""
+    return held_by(component, systems.values()), held_by(component, [plan for plans in kept.values() for plan in plans])
+
+
 @dataclass
 class _Seen:
     generation: int
