@@ -43,7 +43,9 @@ class LoosePinning(Pinning):
 class MixingPinning(Pinning):
     """A planted bug: one slot of the live set, the others of the set before it."""
 
-    def pin(self, live: SystemPlan, owner: str, session_id: str, stated: Mapping[str, str]) -> Pin:
+    def pin(
+        self, live: SystemPlan, owner: str, session_id: str, stated: Mapping[str, str], request_id: str = ""
+    ) -> Pin:
         """Pin a request to two sets at once."""
         pin = super().pin(live, owner, session_id, stated)
         kept = self.routes.snapshot.kept.get(live.system, ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from graph.canary import Canary
 from graph.messages import Sampling, VersionRef
 from graph.profile import ComponentSettings
 from graph.spec import TEXT, Limits, Option
@@ -84,6 +85,7 @@ class SystemPlan:
         limits: What it accepts.
         file: Path of the system file.
         generation: Number of the version set; grows with every change of what is live.
+        canary: Who gets it while it stands beside the live one; None: only those who name its versions.
     """
 
     system: str
@@ -99,6 +101,7 @@ class SystemPlan:
     limits: Limits = field(default_factory=Limits)
     file: str = ""
     generation: int = 1
+    canary: Canary | None = None
 
     @property
     def takes(self) -> tuple[str, ...]:

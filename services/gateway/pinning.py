@@ -41,7 +41,9 @@ class Pinning:
         # Weak: a request that is given up before it runs lets go by itself.
         self._pins: weakref.WeakSet[Pin] = weakref.WeakSet()
 
-    def pin(self, live: SystemPlan, owner: str, session_id: str, stated: Mapping[str, str]) -> Pin:
+    def pin(
+        self, live: SystemPlan, owner: str, session_id: str, stated: Mapping[str, str], request_id: str = ""
+    ) -> Pin:
         """Pin a request.
 
         Args:
@@ -49,14 +51,16 @@ class Pinning:
             owner: Whose it is.
             session_id: Session it belongs to; "" for none.
             stated: Versions it names, by slot.
+            request_id: What it is chosen for a canary by, where it belongs to no session.
 
         Raises:
             InvalidRequest: It names a slot that is not there, or what is no version.
             FailedPrecondition: It names a version that is not loaded.
         """
         self._check(live, stated)
+        offered = self._offered(live, owner, session_id, request_id)
         chosen, repinned = self.sessions.pin(
-            owner, session_id, live.system, _set_of(live), lambda versions: self._is_resident(live, versions)
+            owner, session_id, live.system, _set_of(offered), lambda versions: self._is_resident(live, versions)
         )
         pin = Pin(self._plan_with(live, chosen) or live, {**chosen, **stated}, repinned)
         self._pins.add(pin)
@@ -69,6 +73,16 @@ class Pinning:
     def in_use(self) -> frozenset[Place]:
         """Return where which versions are needed by requests that have not ended."""
         return frozenset(place for pin in self._pins for place in pin.plan.places(pin.versions))
+
+    def _offered(self, live: SystemPlan, owner: str, session_id: str, request_id: str) -> SystemPlan:
+        """Return the plan that a request gets which is bound to none yet: the live one, or a canary's."""
+        for plan in self.routes.snapshot.sets(live.system):
+            canary = plan.canary
+            if canary is None or not canary.takes(owner, session_id, request_id):
+                continue
+            if self._is_resident(live, _set_of(plan)):
+                return plan
+        return live
 
     def _plan_with(self, live: SystemPlan, versions: Mapping[str, str]) -> SystemPlan | None:
         sets = (live, *self.routes.snapshot.sets(live.system))

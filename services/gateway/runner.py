@@ -194,7 +194,7 @@ class Runner:
         )
         check_request(request, plan, message.idempotency_key)
         uploads = self._check_media(request.messages, owner)
-        pin = self.pinning.pin(plan, owner, request.session_id, message.pinned_versions)
+        pin = self.pinning.pin(plan, owner, request.session_id, message.pinned_versions, request_id)
         request = replace(request, versions=dict(pin.versions))
         return Accepted(pin, request, time.monotonic() + time_left, uploads)
 
