@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(LOCK)
 FIRST := $(shell grep -E '^(torch|setuptools)==' requirements.lock)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off
 
-PROGRAMS := espeak-ng sox ffmpeg imagemagick
+PROGRAMS := espeak-ng sox ffmpeg imagemagick postgresql
 SYSTEMS ?= next-gpt
 SUITE ?= understanding
 EVAL_SYSTEMS ?= next-gpt
@@ -46,7 +46,7 @@ $(READY):
 	@touch $(READY)
 
 .PHONY: programs
-programs: ## install what tests and evaluation use besides Python (Debian): espeak-ng, sox, ffmpeg, ImageMagick
+programs: ## install what tests and evaluation use besides Python (Debian): espeak-ng, sox, ffmpeg, ImageMagick, PostgreSQL
 	@if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then \
 		echo "to be installed by hand: $(PROGRAMS)" >&2; \
 	elif ! dpkg -s $(PROGRAMS) >/dev/null 2>&1; then \

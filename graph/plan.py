@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from graph.canary import Canary
 from graph.messages import Sampling, VersionRef
 from graph.profile import ComponentSettings
 from graph.spec import TEXT, Limits, Option
+
+Place = tuple[str, str]
+"""A component, and a version that it holds."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class SystemPlan:
         default_sampling: What absent sampling numbers mean.
         limits: What it accepts.
         file: Path of the system file.
+        generation: Number of the version set; grows with every change of what is live.
+        canary: Who gets it while it stands beside the live one; None: only those who name its versions.
     """
 
     system: str
@@ -94,6 +100,8 @@ class SystemPlan:
     default_sampling: Sampling = field(default_factory=Sampling)
     limits: Limits = field(default_factory=Limits)
     file: str = ""
+    generation: int = 1
+    canary: Canary | None = None
 
     @property
     def takes(self) -> tuple[str, ...]:
@@ -111,6 +119,12 @@ class SystemPlan:
             if node.name == name:
                 return node
         raise KeyError(name)
+
+    def places(self, versions: Mapping[str, str] | None = None) -> frozenset[Place]:
+        """Return which versions must be held where for a set; its own unless one is given."""
+        held = self.versions if versions is None else versions
+        refs = ((node.component, node.version(held)) for node in self.nodes)
+        return frozenset((component, v) for component, ref in refs for v in (ref.version, ref.adapter) if v)
 
     def slots(self) -> tuple[str, ...]:
         """Return the slots of its version sets, weights and adapters."""

@@ -1,4 +1,4 @@
-"""Content-addressed weights on disk."""
+"""Content-addressed weights, on disk or wherever a URL points to."""
 
 from services.artifacts.store import Artifact, ArtifactStore, version_of
 

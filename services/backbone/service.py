@@ -25,6 +25,7 @@ from services.runtime.batching import Ticket, admitted
 from services.runtime.component import ComponentContext, Held
 from services.runtime.interceptors import request_id_of
 from services.runtime.model_component import EngineComponent
+from services.runtime.probes import Noise, Probe
 from services.runtime.resident import Resident, finite
 from services.runtime.tensors import to_torch
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 ADAPTER_TYPE = "lora"
 # Short texts are tokenized where they are; longer ones on a thread, so that nobody else waits for them.
 INLINE_CHARACTERS = 4_096
+PROBE_TOKENS = 16
 
 
 class BackboneComponent(EngineComponent["LoadedBackbone", "Engine"]):
@@ -60,8 +62,9 @@ class BackboneComponent(EngineComponent["LoadedBackbone", "Engine"]):
         try:
             for backbone in self._resident.all():
                 await self._add(backbone, weights)
+            await self._verify_adapter(held.version)
         except FailedPrecondition:
-            await self._adapters.unload(held.version)
+            await self.unload_version(held.version)
             raise
 
     async def unload_version(self, version: str) -> None:
@@ -72,6 +75,33 @@ class BackboneComponent(EngineComponent["LoadedBackbone", "Engine"]):
         await self._adapters.unload(version)
         for backbone in self._resident.all():
             await self.engine.between_steps(lambda one=backbone: one.remove_adapter(version))  # type: ignore[misc]
+
+    async def answer_probe(self, seed: int, adapter: str = "") -> torch.Tensor:
+        """Return the logits after the noise of a seed, of the loaded version under an adapter."""
+        return await self._logits(self._resident.any(), Noise(seed), adapter)
+
+    async def _probe(self, model: LoadedBackbone, noise: Noise) -> torch.Tensor:
+        return await self._logits(model, noise, "")
+
+    async def _verify_adapter(self, version: str) -> None:
+        """Hold an adapter against its probe, on the version it was probed on if that is here."""
+        probe = Probe.of(self.context.store.get(version))
+        for backbone in self._resident.all():
+            if probe is not None and backbone.version == probe.on:
+                logits_V = await self._logits(backbone, Noise(probe.seed), version)
+                probe.check(logits_V, self.context.dtype, version)
+
+    async def _logits(self, backbone: LoadedBackbone, noise: Noise, adapter: str) -> torch.Tensor:
+        from services.backbone.batch import prefill
+        from services.backbone.engine import Job
+
+        ids = noise.ids(min(PROBE_TOKENS, backbone.context_tokens - 1), backbone.vocabulary)
+        job = Job(backbone, adapter, (ids,), m.Sampling(max_tokens=1), began=lambda: None)
+        logits_V = await self.engine.between_steps(lambda: prefill(job).logits)
+        # Those of tokens that are never the model's to choose are minus infinity, by order and not by the weights.
+        forced = frozenset(backbone.forced_only_ids)
+        allowed = [number for number in range(len(logits_V)) if number not in forced]
+        return logits_V[allowed]
 
     def _describe(self, model: LoadedBackbone) -> component_pb2.ContractCard:
         return component_pb2.ContractCard(

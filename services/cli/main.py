@@ -14,11 +14,17 @@ from services.cli.exits import Exit, exit_code
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("services.cli.lifecycle:up", "Start a cluster that serves systems."),
+    "swap": ("services.cli.swap:swap", "Change versions of a running system: `swap SYSTEM SLOT=VERSION...`."),
+    "rollback": ("services.cli.swap:rollback", "Go back to the versions before."),
     "down": ("services.cli.lifecycle:down", "Stop it."),
     "status": ("services.cli.status:status", "Show components, replicas, versions, load."),
     "ask": ("services.cli.ask:ask", "Ask something, about media or not; the answer streams."),
     "systems": ("services.cli.systems:systems", "List systems."),
     "describe": ("services.cli.systems:describe", "Show one system with its nodes."),
+    "register": ("services.cli.registry:register", "Make artifacts known to the registry."),
+    "versions": ("services.cli.registry:versions", "List the versions that the registry knows."),
+    "rollout": ("services.cli.registry:rollout", "Show the rollouts of a system."),
+    "history": ("services.cli.registry:history", "Show what happened to the versions of a system."),
     "check": ("services.cli.check:check", "Validate system and profile files, offline."),
     "eval": ("services.cli.evaluate:evaluate", "Measure a system with a suite."),
     "bench": ("services.cli.bench:bench", "Run a benchmark."),

@@ -1,4 +1,4 @@
-"""``anyplex train run``: runs a trainer, here, without a cluster."""
+"""``anyplex train``: runs a trainer, or makes probes, here, without a cluster."""
 
 from __future__ import annotations
 
@@ -28,4 +28,26 @@ def run(recipe: Path, out: Path | None, runs: Path | None, max_minutes: float | 
         from services.trainers.run import run_recipe
     for slot, version in run_recipe(recipe, out=out, max_minutes=max_minutes, runs=runs).items():
         click.echo(f"{slot}: {version}")
+    return Exit.OK
+
+
+@train.command("probe")
+@click.argument("systems", nargs=-1, required=True, metavar="SYSTEM...")
+@click.option(
+    "--weights",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with artifacts/ and sets/; else the bundled weights.",
+)
+def probe(systems: tuple[str, ...], folder: Path | None) -> int:
+    """Make the probes that artifacts of SYSTEMs lack: what they make of noise, checked wherever they are loaded."""
+    with Progress("loading torch", quiet_s=0.5):
+        from services.trainers.probes import add_probes
+        from services.trainers.results import Weights
+        from services.trainers.run import WEIGHTS_FOLDER
+    weights = Weights(folder or WEIGHTS_FOLDER)
+    for system in systems:
+        with Progress(f"running the components of {system}"):
+            made = add_probes(weights.store, weights.slots(system))
+        click.echo(f"{system}: {len(made)} probes made")
     return Exit.OK

@@ -9,6 +9,8 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from graph.plan import ComponentPlan
 from graph.profile import GatewaySettings
+from services.control.ports import ComponentsPort, ShelfPort
+from services.control.server import ControlHost
 from services.gateway.server import GatewayHost
 from services.runtime.component import Held
 from services.runtime.factory import ComponentSpec
@@ -17,6 +19,7 @@ from services.runtime.scaling import OngoingPolicy
 from services.runtime.settings import RuntimeSettings
 
 GATEWAY_APP = "gateway"
+CONTROL_APP = "control"
 HEALTH_PERIOD_S = 2.0
 HEALTH_TIMEOUT_S = 6.0
 LOOK_BACK_S = 2.0
@@ -74,6 +77,22 @@ def component_application(
         **scaling,
     )(Host)
     application: serve.Application = deployment.bind(component_spec(plan, store_paths), settings)
+    return application
+
+
+def control_application(
+    address: tuple[str, int], log_path: str, runtime: RuntimeSettings, components: ComponentsPort, shelf: ShelfPort
+) -> serve.Application:
+    """Return the Serve application of the control service: one replica, on a fixed port."""
+    deployment: Any = serve.deployment(
+        name="control",
+        num_replicas=1,
+        ray_actor_options={"num_cpus": 0.01},
+        health_check_period_s=HEALTH_PERIOD_S,
+        health_check_timeout_s=HEALTH_TIMEOUT_S,
+        graceful_shutdown_timeout_s=1.0,
+    )(ControlHost)
+    application: serve.Application = deployment.bind(address, log_path, runtime, components, shelf)
     return application
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graph.errors import ERRORS, AlreadyExists, AnyplexError, Cancelled, FailedPrecondition, Unavailable
+from services.deploy.control import Control
 from services.deploy.plans import plan_deployment
 from services.deploy.state import (
     ClusterState,
@@ -193,10 +194,13 @@ class Cluster:
             control_token=os.environ.get(CONTROL_TOKEN, "") or secrets.token_hex(16),
             tls=None,
         )
+        control = self._control(inside.host or "127.0.0.1")
         self.note(
             address=f"{gateway.host}:{gateway.port}",
             token=options.token,
             component_token=inside.data_token,
+            control_address=f"{control.host}:{control.port}",
+            control_token=inside.control_token,
             systems=tuple(deployment.systems),
             profile=deployment.profile.name,
             components={c.id: [c.kind, c.type, *(f"{s}.{n}" for s, n in c.uses)] for c in deployment.components},
@@ -208,10 +212,16 @@ class Cluster:
         from services.deploy.rollout import deploy, wait_ready
 
         self.say(f"starting {len(deployment.components)} components and the gateway")
-        deploy(deployment, gateway, edge, inside)
+        deploy(deployment, gateway, edge, inside, control)
         snapshot, metrics_address = wait_ready(deployment, self.say, stop, START_S)
         self.note(phase="ready", replicas=replicas_of(snapshot.entries), metrics_address=metrics_address)
         self.say(f"ready at {self.state.address}: {', '.join(deployment.systems)}")
+
+    def _control(self, host: str) -> Control:
+        """Choose where the control service listens; what it wrote down for an earlier cluster is over."""
+        path = home() / "rollouts" / f"{self.options.name}.json"
+        path.unlink(missing_ok=True)
+        return Control(host, _free_port(host), str(path))
 
     def watch(self, stop: threading.Event) -> None:
         """Keep the list of replicas up to date until told to stop."""

@@ -14,8 +14,7 @@ from graph.spec import SystemSpec, find_system, raise_problems
 from graph.validate import known_systems, load_system
 from services.artifacts import ArtifactStore
 from services.artifacts.store import VERSION_PATTERN
-from services.deploy.state import home
-from services.deploy.versions import Weights, architectures, import_weights
+from services.deploy.versions import Weights, architectures, import_weights, own_artifacts
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Deployment:
         profile: How.
         systems: Plans by name, in the order they were asked for.
         components: Components they need together.
-        store_paths: Directories of artifacts, searched in order.
+        store_paths: Directories or URLs of artifacts, searched in order.
     """
 
     profile: Profile
@@ -53,7 +52,7 @@ def plan_deployment(
         raise InvalidRequest("goes with exactly one system", "--weights")
     profile = load_profile(profile_name)
     bundled = Weights.bundled()
-    own = store or home() / "artifacts"
+    own = store or own_artifacts()
     shelf = ArtifactStore(own, bundled.store.root)
     specs = [load_system(find_system(name)) for name in systems]
     raise_problems(check_profile(profile, known_systems(specs)), f"profile {profile.name!r}")

@@ -7,7 +7,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 import grpc
 import ray
@@ -17,7 +16,15 @@ from anyplex.v1 import component_pb2, component_pb2_grpc
 from graph.errors import FailedPrecondition, Unavailable
 from graph.plan import ComponentPlan
 from graph.profile import GatewaySettings
-from services.deploy.applications import GATEWAY_APP, component_application, gateway_application
+from services.deploy.applications import (
+    CONTROL_APP,
+    GATEWAY_APP,
+    component_application,
+    control_application,
+    gateway_application,
+)
+from services.deploy.components import FAILED, ServeComponents, StoreShelf, reason_of
+from services.deploy.control import Control
 from services.deploy.plans import Deployment
 from services.runtime.cluster import directory_actor
 from services.runtime.directory import Entry, Snapshot
@@ -26,11 +33,12 @@ from services.runtime.settings import RuntimeSettings
 
 logger = logging.getLogger("anyplex.deploy")
 
-FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 ASK_S = 5.0
 
 
-def deploy(deployment: Deployment, gateway: GatewaySettings, edge: RuntimeSettings, inside: RuntimeSettings) -> None:
+def deploy(
+    deployment: Deployment, gateway: GatewaySettings, edge: RuntimeSettings, inside: RuntimeSettings, control: Control
+) -> None:
     """Start every component and the gateway; returns before they are ready.
 
     Raises:
@@ -49,6 +57,11 @@ def deploy(deployment: Deployment, gateway: GatewaySettings, edge: RuntimeSettin
         targets.append(serve.RunTarget(target=application, name=plan.id, route_prefix=None))
     edge_application = gateway_application(gateway, edge, inside.data_token)
     targets.append(serve.RunTarget(target=edge_application, name=GATEWAY_APP, route_prefix=None))
+    control_app = control_application(
+        (control.host, control.port), control.log_path, inside,
+        ServeComponents(deployment.store_paths, inside), StoreShelf(deployment.store_paths),
+    )  # fmt: skip
+    targets.append(serve.RunTarget(target=control_app, name=CONTROL_APP, route_prefix=None))
     serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
@@ -101,7 +114,7 @@ def wait_ready(
         statuses = serve.status().applications
         for name, status in statuses.items():
             if status.status in FAILED:
-                raise FailedPrecondition(_reason(status), f"component {name}")
+                raise FailedPrecondition(reason_of(status), f"component {name}")
         if len(ready) != told:
             told = len(ready)
             say(f"{told} of {len(wanted)} components ready")
@@ -114,18 +127,6 @@ def wait_ready(
         raise Unavailable("interrupted while starting")
     late = [component for component, least in wanted.items() if component not in ready]
     raise Unavailable(f"not ready after {timeout_s:.0f} s: {', '.join(late) or 'the gateway'}")
-
-
-def _reason(status: Any) -> str:  # noqa: ANN401
-    """Return the line that says why an application failed, without the trace."""
-    for deployment in status.deployments.values():
-        lines: list[str] = [line.strip() for line in deployment.message.splitlines() if line.strip()]
-        named = [line for line in lines if line.startswith("graph.errors.")]
-        if named:
-            return named[-1].partition(": ")[2] or named[-1]
-        if lines:
-            return lines[-1][:300]
-    return str(status.message)[:300] or "it did not start"
 
 
 def follow(stop: threading.Event, changed: Callable[[Snapshot], None]) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 from graph.catalog import load_catalog
 from graph.errors import InvalidRequest
 from services.artifacts import ArtifactStore
-from services.deploy.state import home
-from services.deploy.versions import Weights
+from services.deploy.versions import Weights, own_artifacts
 from services.runtime.component import Held
 from services.runtime.factory import ComponentSpec
 from services.runtime.server import ComponentServer
@@ -63,7 +62,7 @@ class ServeOptions:
         if (self.kind, self.type) not in catalog:
             known = ", ".join(f"{kind} {type}" for kind, type in sorted(catalog))
             raise InvalidRequest(f"no component {self.kind} {self.type}; there are: {known}", "--type")
-        stores = [path for path in (self.store, home() / "artifacts", Weights.bundled().store.root) if path is not None]
+        stores = [path for path in (self.store, own_artifacts(), Weights.bundled().store.root) if path is not None]
         for version in (*self.weights, *self.adapters):
             ArtifactStore(*stores).get(version)
         return ComponentSpec(

@@ -44,6 +44,8 @@ class ClusterState:
         address: host:port of the gateway.
         token: Token that the gateway asks for; "" for none.
         component_token: Token that components ask for.
+        control_address: host:port of the control service.
+        control_token: Token that it asks for.
         log_path: Where the process writes its log; "" when it has a terminal.
         started_at: Seconds since 1970.
         systems: Systems it runs.
@@ -72,6 +74,8 @@ class ClusterState:
     components: dict[str, list[str]] = field(default_factory=dict)
     replicas: tuple[Replica, ...] = ()
     process_start: int = 0
+    control_address: str = ""
+    control_token: str = ""
 
     def alive(self) -> bool:
         """Return whether its process runs."""

@@ -15,6 +15,7 @@ import yaml
 from graph.errors import FailedPrecondition, NotFound
 from graph.spec import SystemSpec
 from services.artifacts import ArtifactStore
+from services.deploy.state import home
 
 logger = logging.getLogger("anyplex.deploy")
 
@@ -54,6 +55,11 @@ class Weights:
         if not isinstance(slots, dict) or not all(isinstance(v, str) for v in slots.values()):
             raise FailedPrecondition("'slots' with a version for each expected", f"version set {path.name}")
         return {str(slot): version for slot, version in slots.items()}
+
+
+def own_artifacts() -> Path | str:
+    """Return where this user's artifacts are: what ``ANYPLEX_ARTIFACTS`` names, a directory or a URL."""
+    return os.environ.get("ANYPLEX_ARTIFACTS", "") or home() / "artifacts"
 
 
 def architecture_of(store: ArtifactStore, version: str) -> str:

@@ -23,6 +23,7 @@ from services.runtime.batching import Ticket
 from services.runtime.component import ComponentContext
 from services.runtime.interceptors import request_id_of
 from services.runtime.model_component import BatchedComponent
+from services.runtime.probes import Noise
 from services.runtime.resident import fill_module
 from services.runtime.tensors import from_torch
 
@@ -128,6 +129,9 @@ class EncoderComponent(BatchedComponent[Model, _Piece[Model]], Generic[Model]):
         (outcome,) = await asyncio.to_thread(self._run, [_Piece(model, self._reader.blank(model))])
         if isinstance(outcome, BaseException):
             raise FailedPrecondition("the encoder gives NaN or Inf for a blank medium")
+
+    def _noisy_item(self, model: Model, noise: Noise) -> _Piece[Model]:
+        return _Piece(model, noise.values(*self._reader.blank(model).shape))
 
     def _alike(self, item: _Piece[Model]) -> Hashable:
         return (id(item.model), item.tensor.shape)

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 
 from anyplex.v1 import component_pb2, gateway_pb2
@@ -31,7 +31,7 @@ from graph.plan import SystemPlan
 from graph.profile import GatewaySettings
 from services.gateway.admission import AdmissionGate
 from services.gateway.media import MediaStore, StoredMedium
-from services.gateway.sessions import Sessions
+from services.gateway.pinning import Pin, Pinning
 from services.runtime import convert
 from services.runtime.directory import Routes, Snapshot
 from services.runtime.status import detail_of
@@ -48,10 +48,9 @@ BUFFERED_EVENTS = 16
 class Accepted:
     """A request that will be run."""
 
-    plan: SystemPlan
+    pin: Pin
     request: m.Request
     deadline_s: float
-    repinned: bool
     uploads: Mapping[str, StoredMedium] = field(default_factory=dict)
 
 
@@ -82,7 +81,7 @@ class Runner:
         self.metrics = metrics
         self.tracing = tracing
         self.gate = AdmissionGate(settings.max_concurrent, settings.queue_limit)
-        self.sessions = Sessions()
+        self.pinning = Pinning(routes)
         self._executor = Executor(caller)
         self._cards_checked: tuple[str, int] = ("", -1)
         self._misfits: dict[str, str] = {}
@@ -134,6 +133,9 @@ class Runner:
             if entry.card:
                 card = component_pb2.ContractCard.FromString(entry.card)
                 self._cards[entry.component] = convert.card_from_proto(card)
+        plans = [plan for system in snapshot.systems for plan in snapshot.sets(system)]
+        used = {node.component for plan in plans for node in plan.nodes}
+        self._cards = {component: card for component, card in self._cards.items() if component in used}
 
     def _misfit_of(self, plan: SystemPlan) -> str:
         if any(node.component not in self._cards for node in plan.nodes):
@@ -191,36 +193,10 @@ class Runner:
             priority=message.priority,
         )
         check_request(request, plan, message.idempotency_key)
-        live = {slot: plan.versions.get(slot, "") for slot in plan.slots()}
-        versions, repinned = self.sessions.pin(owner, request.session_id, plan.system, live, self._resident(plan))
-        versions.update(self._pins(plan, message.pinned_versions))
         uploads = self._check_media(request.messages, owner)
-        request = replace(request, versions=versions)
-        return Accepted(plan, request, time.monotonic() + time_left, repinned, uploads)
-
-    def _pins(self, plan: SystemPlan, pins: Mapping[str, str]) -> dict[str, str]:
-        for slot, version in pins.items():
-            where = f"request.pinned_versions[{slot[:100]!r}]"
-            if slot not in plan.slots():
-                raise InvalidRequest(f"no such slot; there are: {', '.join(plan.slots())}", where)
-            if len(version) > MAX_ID_CHARS or UNPRINTABLE.search(version):
-                raise InvalidRequest(f"{version[:40]!r}, a version expected", where)
-            node = next(node for node in plan.nodes if slot in (node.slot, node.adapter_slot))
-            held = {v for entry in self.routes.snapshot.of(node.component) for v in entry.versions}
-            if version not in held | {plan.versions.get(slot)}:
-                raise FailedPrecondition(f"version {version[:100]!r} is not loaded in {node.component}", where)
-        return dict(pins)
-
-    def _resident(self, plan: SystemPlan) -> Callable[[Mapping[str, str]], bool]:
-        def resident(versions: Mapping[str, str]) -> bool:
-            for node in plan.nodes:
-                ref = node.version(versions)
-                wanted = {ref.version, ref.adapter} - {""}
-                if not any(wanted <= entry.versions for entry in self.routes.snapshot.of(node.component)):
-                    return False
-            return True
-
-        return resident
+        pin = self.pinning.pin(plan, owner, request.session_id, message.pinned_versions, request_id)
+        request = replace(request, versions=dict(pin.versions))
+        return Accepted(pin, request, time.monotonic() + time_left, uploads)
 
     def _check_media(self, messages: tuple[m.Message, ...], owner: str) -> dict[str, StoredMedium]:
         """Hold media to their caps and find the uploads they name; nothing is read yet."""
@@ -284,6 +260,7 @@ class Runner:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            self.pinning.release(accepted.pin)
 
     async def _produce(self, accepted: Accepted, trace_parent: str, events: Channel[gateway_pb2.Event]) -> None:
         request, begun_s = accepted.request, time.monotonic()
@@ -306,7 +283,7 @@ class Runner:
     async def _events(
         self, accepted: Accepted, trace_parent: str, begun_s: float
     ) -> AsyncGenerator[gateway_pb2.Event, None]:
-        plan, request = accepted.plan, accepted.request
+        plan, request = accepted.pin.plan, accepted.request
         yield accepted_event(accepted)
         sequence, last_s = 0, 0.0
         stream = self._executor.run(plan, request, accepted.deadline_s, trace_parent)
@@ -337,8 +314,8 @@ def accepted_event(accepted: Accepted) -> gateway_pb2.Event:
     event = gateway_pb2.Event(sequence=0)
     event.accepted.request_id = accepted.request.request_id
     event.accepted.seed = accepted.request.sampling.seed
-    event.accepted.repinned = accepted.repinned
-    event.accepted.versions.system = accepted.plan.system
+    event.accepted.repinned = accepted.pin.repinned
+    event.accepted.versions.system = accepted.pin.plan.system
     for slot, version in accepted.request.versions.items():
         if version:
             event.accepted.versions.slots[slot] = version

@@ -160,6 +160,7 @@ class GatewayHost:
         self._routes = ClusterRoutes(keep_systems=True)
         await self._routes.start()
         server = GatewayServer(self._routes, settings, runtime, component_token)
+        self._routes.in_use = server.runner.pinning.in_use
         await server.start()
         self._server = server
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from services.runtime import convert, convert_nodes
 from services.runtime.batching import Ticket, admitted
 from services.runtime.component import ComponentContext
 from services.runtime.model_component import EngineComponent
+from services.runtime.probes import Noise
 from services.runtime.tensors import check_floats
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ CHUNK_BYTES = 256 * 1024
 MAX_TOKENS = 4_096
 MAX_SEED = 2**64 - 1
 PRIORITIES = 10
+PROBE_STEPS = 2
+PROBE_TOKENS = 8
+"""Of conditioning that may have any number of them."""
 Tensors = Mapping[str, m.Tensor]
 
 
@@ -163,17 +167,30 @@ class GeneratorComponent(EngineComponent["GeneratorModel", "Engine"]):
     def _blank_job(self, model: GeneratorModel) -> RenderJob[GeneratorModel]:
         import torch
 
-        from services.generators.engine import RenderJob
+        return _short_job(model, lambda *shape: torch.zeros(shape))
 
-        plan = plan_medium(
-            model.modality, m.MediaParameters(steps=min(2, model.caps.steps)), model.defaults, model.caps
-        )
-        nothing = {
-            name: torch.zeros([size or 1 for size in shape.sizes])
-            for name, shape in model.conditions().items()
-            if not shape.optional
-        }
-        return RenderJob(model, plan, nothing, {}, 0, began=lambda: None)
+    async def _probe(self, model: GeneratorModel, noise: Noise) -> torch.Tensor:
+        import torch
+
+        async with aclosing(self.engine.submit(_short_job(model, noise.values))) as events:
+            media = [event async for event in events if isinstance(event, Medium)]
+        return torch.from_numpy(media[-1].values)
+
+
+def _short_job(model: GeneratorModel, draw: Callable[..., torch.Tensor]) -> RenderJob[GeneratorModel]:
+    """Return a job of few steps, its conditioning drawn by ``draw``."""
+    import torch
+
+    from services.generators.engine import RenderJob
+
+    parameters = m.MediaParameters(steps=min(PROBE_STEPS, model.caps.steps))
+    plan = plan_medium(model.modality, parameters, model.defaults, model.caps)
+    conditioning = {}
+    for name, shape in model.conditions().items():
+        sizes = [size or PROBE_TOKENS for size in shape.sizes]
+        if not shape.optional:
+            conditioning[name] = torch.ones(sizes) if name.endswith("_mask") else draw(*sizes)
+    return RenderJob(model, plan, conditioning, {}, 0, began=lambda: None)
 
 
 def chunks(data: bytes) -> list[m.RenderChunk]:

@@ -19,6 +19,7 @@ from services.artifacts.store import Artifact
 from services.runtime import convert
 from services.runtime.interceptors import request_id_of
 from services.runtime.model_component import BatchedComponent
+from services.runtime.probes import Noise
 from services.runtime.resident import fill_module
 from services.runtime.tensors import check_floats, from_torch
 
@@ -33,6 +34,8 @@ MAX_FEATURES = 65_536
 MAX_PROMPT_CHARACTERS = 100_000
 BYTE_VALUES = 256
 TOKENIZER_FILE = "tokenizer.json"
+PROBE_TOKENS = (36, *range(1, 1025))
+"""How many are tried: first a square that divides by 2 and 3, which most of what joins neighbors takes."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,11 @@ class InputProjectorComponent(BatchedComponent[_Loaded, _Item]):
             )
         return _Loaded(module, tokenizer)
 
+    def _noisy_item(self, model: _Loaded, noise: Noise) -> _Item:
+        module = model.module
+        n_tokens = next((count for count in PROBE_TOKENS if _takes(module, count)), PROBE_TOKENS[0])
+        return _Item(model, noise.values(1, n_tokens, module.feature_width), model.prompt_ids("probe"))
+
     def _alike(self, item: _Item) -> Hashable:
         return (id(item.loaded), item.features.shape, item.prompt_ids)
 
@@ -160,6 +168,14 @@ class InputProjectorComponent(BatchedComponent[_Loaded, _Item]):
         prompt_BL = torch.tensor([prompt_ids], device=device).expand(len(items), -1) if prompt_ids else None
         output_BTD: torch.Tensor = module(features_BNTF.to(device, dtype), prompt_BL)
         return output_BTD
+
+
+def _takes(module: InputProjector, n_tokens: int) -> bool:
+    try:
+        module.tokens_for(n_tokens, 1)
+    except ValueError:
+        return False
+    return True
 
 
 def _own_tokenizer(artifact: Artifact) -> Tokenizer | None:

@@ -18,6 +18,7 @@ from services.artifacts.store import Artifact
 from services.runtime import convert, convert_nodes
 from services.runtime.interceptors import request_id_of
 from services.runtime.model_component import BatchedComponent
+from services.runtime.probes import Noise
 from services.runtime.resident import fill_module, finite
 from services.runtime.tensors import check_floats, from_torch
 
@@ -116,6 +117,12 @@ class OutputProjectorComponent(BatchedComponent[_Loaded, _Item]):
         if not finite(negative):
             raise FailedPrecondition(f"artifact {artifact.version}: its negative conditioning holds NaN or Inf")
         return _Loaded(module, negative)
+
+    def _noisy_item(self, model: _Loaded, noise: Noise) -> _Item:
+        setup = model.module.setup
+        shape = (setup.n_signals, setup.input_width)
+        states = noise.values(*shape)
+        return _Item(model, states, noise.values(*shape) if setup.adds_input_embeddings else None)
 
     def _alike(self, item: _Item) -> Hashable:
         return id(item.loaded)

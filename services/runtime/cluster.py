@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
+import uuid
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import ray
 from ray import serve
 
+from graph.plan import Place
 from services.runtime.directory import HEARTBEAT_S, Directory, Entry, Routes, Snapshot, disconnected
+from services.runtime.live_sets import Attendance
 
 logger = logging.getLogger("anyplex.cluster")
 
 NAMESPACE = "anyplex"
 DIRECTORY = "directory"
 POLL_S = 20.0
+ATTEND_S = 1.0
+"""Gateways ask so often: how long one may be silent decides how soon a dead one holds up no swap."""
+LEAVE_S = 0.1
+"""And so often while something is to leave when their last request that needs it does."""
 RETRY_S = 0.2
 WAKE_METHOD = "wake"
 
@@ -48,22 +55,31 @@ class ClusterRoutes(Routes):
     """Routes that follow the directory actor. When it is gone the last snapshot stays in use.
 
     Args:
-        keep_systems: Whether to publish the systems known here to a directory that has lost them.
+        keep_systems: Whether to tell a directory that has lost them the systems known here, and take part in swaps.
+
+    Attributes:
+        in_use: Returns the places that requests accepted here need.
     """
 
     def __init__(self, keep_systems: bool = False) -> None:
         super().__init__()
         self._actor: Any = None
         self._keep_systems = keep_systems
+        self._id = uuid.uuid4().hex
+        self.in_use: Callable[[], frozenset[Place]] = frozenset
         self._task: asyncio.Task[None] | None = None
         self._waking: dict[str, asyncio.Task[None]] = {}
         self._reports: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Take the first snapshot and follow from then on."""
-        self._actor = await asyncio.to_thread(directory_actor)
-        self.update(await self._actor.snapshot.remote())
+        self._actor = await self._connect()
+        # Attending from the first snapshot on: a flip between it and the second one waits for this gateway too.
+        self.update(await self._actor.wait.remote("", -1, 0.0, self._attendance()))
         self._task = asyncio.create_task(self._follow())
+
+    async def _connect(self) -> Any:  # noqa: ANN401 - Ray's handles are not typed
+        return await asyncio.to_thread(directory_actor)
 
     async def stop(self) -> None:
         """Stop following."""
@@ -72,16 +88,26 @@ class ClusterRoutes(Routes):
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    def _attendance(self) -> Attendance | None:
+        return Attendance(self._id, self.in_use()) if self._keep_systems else None
+
+    def _poll_s(self) -> float:
+        if not self._keep_systems:
+            return POLL_S
+        return LEAVE_S if self.snapshot.leaving else ATTEND_S
+
     async def _follow(self) -> None:
         while True:
             try:
                 now = self.snapshot
-                fresh: Snapshot = await self._actor.wait.remote(now.epoch, now.generation, POLL_S)
+                fresh: Snapshot = await self._actor.wait.remote(
+                    now.epoch, now.generation, self._poll_s(), self._attendance()
+                )
             except ray.exceptions.RayError:
                 logger.warning("the directory does not answer; going on with the last snapshot")
                 await asyncio.sleep(RETRY_S)
                 with contextlib.suppress(ray.exceptions.RayError, ValueError):
-                    self._actor = await asyncio.to_thread(directory_actor)
+                    self._actor = await self._connect()
                 continue
             if fresh.epoch != now.epoch and now.epoch:
                 fresh = await self._refill(now, fresh)
@@ -91,15 +117,16 @@ class ClusterRoutes(Routes):
     async def _refill(self, before: Snapshot, fresh: Snapshot) -> Snapshot:
         """Give a restarted directory time to hear from the replicas, and the systems if it has lost them."""
         with contextlib.suppress(ray.exceptions.RayError):
-            if self._keep_systems and not fresh.systems and before.systems:
-                await self._actor.publish_systems.remote(before.systems)
+            if self._keep_systems and before.systems:
+                await self._actor.restore.remote(before.systems, before.kept, before.leaving)
             if self._keep_systems:
                 # Replicas come back by their heartbeats; components that were started by hand have none.
                 for entry in [entry for entry in before.entries if entry.static]:
                     await self._actor.register.remote(entry)
             await asyncio.sleep(2 * HEARTBEAT_S)
             answer: Snapshot = await self._actor.snapshot.remote()
-            return answer
+            # One that has restarted once more has been told nothing yet: what is known here must not be forgotten.
+            return answer if answer.epoch == fresh.epoch else before
         return before
 
     async def report_lost(self, address: str) -> None:
@@ -141,9 +168,12 @@ class Registration:
 
     async def start(self) -> None:
         """List the replica and keep it listed."""
-        self._actor = await asyncio.to_thread(directory_actor)
+        self._actor = await self._connect()
         await self._actor.register.remote(self.entry)
         self._task = asyncio.create_task(self._beat())
+
+    async def _connect(self) -> Any:  # noqa: ANN401 - Ray's handles are not typed
+        return await asyncio.to_thread(directory_actor)
 
     async def renew(self, entry: Entry) -> None:
         """Change what is known about the replica."""
@@ -165,4 +195,4 @@ class Registration:
                     await self._actor.register.remote(self.entry)
             except ray.exceptions.RayError:
                 with contextlib.suppress(ray.exceptions.RayError, ValueError):
-                    self._actor = await asyncio.to_thread(directory_actor)
+                    self._actor = await self._connect()

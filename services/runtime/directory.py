@@ -7,6 +7,7 @@ is soft state: callers keep their last snapshot when it is gone, and replicas fi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -16,13 +17,15 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from graph.plan import SystemPlan
+from graph.plan import Place, SystemPlan
+from services.runtime.live_sets import Attendance, Gateways, LiveSets, Stamp
 
 HEARTBEAT_S = 1.0
 EXPIRE_S = 5.0
 # A process that is gone refuses at once; one that only is busy gets this long.
 PROBE_S = 2.0
 WATCH_PAUSE_S = 0.5
+ATTENDANCE_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,27 @@ class Snapshot:
         epoch: Changes when the directory restarts.
         generation: Grows with every change.
         entries: Every replica that is alive.
-        systems: Plans by system name.
+        systems: Live plans by system name.
+        kept: Plans by system name whose versions stay loaded beside the live ones.
+        leaving: Versions that are about to be dropped: no request may be pinned to them.
     """
 
     epoch: str = ""
     generation: int = 0
     entries: tuple[Entry, ...] = ()
     systems: dict[str, SystemPlan] = field(default_factory=dict)
+    kept: dict[str, tuple[SystemPlan, ...]] = field(default_factory=dict)
+    leaving: frozenset[Place] = frozenset()
+
+    @property
+    def stamp(self) -> Stamp:
+        """Which snapshot this is."""
+        return self.epoch, self.generation
+
+    def sets(self, system: str) -> tuple[SystemPlan, ...]:
+        """Return the plans of a system that requests may be pinned to, the live one first."""
+        live = self.systems.get(system)
+        return () if live is None else (live, *self.kept.get(system, ()))
 
     def of(self, component: str) -> list[Entry]:
         """Return the replicas of a component."""
@@ -116,11 +133,13 @@ class Directory:
         self._entries: dict[str, Entry] = {}
         self._seen_s: dict[str, float] = {}
         self._lost_static: dict[str, Entry] = {}
-        self._systems: dict[str, SystemPlan] = {}
+        self._sets = LiveSets()
+        self._gateways = Gateways(clock)
         self._probing: dict[str, asyncio.Task[bool]] = {}
         self._epoch = uuid.uuid4().hex
         self._generation = 0
         self._changed = asyncio.Event()
+        self._attended = asyncio.Event()
 
     async def register(self, entry: Entry) -> str:
         """List a replica, or renew what is known about it; returns the epoch."""
@@ -184,17 +203,80 @@ class Directory:
         self._probing.pop(address, None)
 
     async def publish_systems(self, systems: dict[str, SystemPlan]) -> None:
-        """Set the plans that gateways run (the whole set)."""
-        if systems != self._systems:
-            self._systems = dict(systems)
+        """Set the plans that gateways run (the whole set); a newer generation that is live stays."""
+        if self._sets.publish(systems):
             self._bump()
+
+    async def restore(
+        self, systems: dict[str, SystemPlan], kept: dict[str, tuple[SystemPlan, ...]], leaving: frozenset[Place]
+    ) -> None:
+        """Hear from a gateway what was known before this directory started."""
+        if self._sets.restore(systems, kept, leaving):
+            self._bump()
+
+    async def keep(self, system: str, plans: tuple[SystemPlan, ...]) -> Stamp:
+        """Set the plans whose versions replicas load beside the live ones, from their start on."""
+        if self._sets.kept.get(system, ()) != plans:
+            self._sets.kept[system] = plans
+            self._bump()
+        return self._epoch, self._generation
+
+    async def flip(self, plan: SystemPlan, expected: int, kept: tuple[SystemPlan, ...]) -> Stamp | None:
+        """Make a plan live where the generation expected is; None where another one is."""
+        if not self._sets.flip(plan, expected, kept):
+            return None
+        self._bump()
+        return self._epoch, self._generation
+
+    async def leave(self, places: frozenset[Place]) -> Stamp:
+        """Set the versions that no request may be pinned to any more (all of them)."""
+        if self._sets.leaving != places:
+            self._sets.leaving = places
+            self._bump()
+        return self._epoch, self._generation
+
+    async def behind(self, stamp: Stamp, timeout_s: float) -> list[str]:
+        """Wait until every gateway has taken a snapshot over; returns those that have not."""
+        return await self._attendance(lambda: self._behind(stamp), timeout_s)
+
+    async def busy(self, stamp: Stamp, places: frozenset[Place], timeout_s: float) -> list[str]:
+        """Wait until no gateway has a request that needs one of these places; returns what is in the way."""
+
+        def busy() -> list[str]:
+            return self._behind(stamp) or (["requests"] if self._gateways.needs(places) else [])
+
+        return await self._attendance(busy, timeout_s)
+
+    def _behind(self, stamp: Stamp) -> list[str]:
+        epoch, generation = stamp
+        return self._gateways.behind(generation) if epoch == self._epoch else ["the directory, which restarted"]
+
+    async def _attendance(self, waiting_for: Callable[[], list[str]], timeout_s: float) -> list[str]:
+        give_up_s = self._clock() + timeout_s
+        while (found := waiting_for()) and (left_s := give_up_s - self._clock()) > 0:
+            # Looked at again even when nobody comes: a gateway that is gone says nothing.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, ATTENDANCE_S)):
+                    await self._attended.wait()
+        return found
 
     async def snapshot(self) -> Snapshot:
         """Return what is known now."""
-        return Snapshot(self._epoch, self._generation, tuple(self._entries.values()), dict(self._systems))
+        sets = self._sets
+        entries = tuple(self._entries.values())
+        return Snapshot(self._epoch, self._generation, entries, dict(sets.systems), dict(sets.kept), sets.leaving)
 
-    async def wait(self, epoch: str, generation: int, timeout_s: float = 30.0) -> Snapshot:
-        """Return a snapshot newer than the one named, or the same one after ``timeout_s``."""
+    async def wait(
+        self, epoch: str, generation: int, timeout_s: float = 30.0, attendance: Attendance | None = None
+    ) -> Snapshot:
+        """Return a snapshot newer than the one named, or the same one after ``timeout_s``.
+
+        Gateways say who they are: whoever asks for what is newer than a snapshot has taken that one over.
+        """
+        if attendance is not None:
+            self._gateways.attend(attendance, generation if epoch == self._epoch else -1)
+            self._attended.set()
+            self._attended = asyncio.Event()
         if epoch == self._epoch and generation == self._generation:
             try:
                 async with asyncio.timeout(timeout_s):

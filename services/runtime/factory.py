@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from graph.errors import Internal
@@ -23,7 +22,7 @@ class ComponentSpec:
         kind: Kind of node.
         type: Type in the catalog.
         factory: "module:attribute" of what builds it.
-        store_paths: Directories of artifacts, searched in order.
+        store_paths: Directories or URLs of artifacts, searched in order.
         held: Versions to load at the start.
         options: The node's options.
         dtype: Element type to compute in.
@@ -64,7 +63,7 @@ class ComponentSpec:
                 component=self.component,
                 kind=self.kind,
                 type=self.type,
-                store=ArtifactStore(*map(Path, self.store_paths)),
+                store=ArtifactStore(*self.store_paths),
                 held=self.held,
                 tensors=TensorStore(max_bytes=self.tensor_bytes),
                 options=self.options,

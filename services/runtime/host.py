@@ -9,13 +9,16 @@ import asyncio
 import logging
 import os
 import uuid
+from dataclasses import replace
 
 import ray
 
-from graph.errors import Unavailable
-from services.runtime.cluster import Registration
-from services.runtime.directory import Entry, answers
+from graph.errors import AnyplexError, Unavailable
+from services.runtime.cluster import Registration, directory_actor
+from services.runtime.component import Held
+from services.runtime.directory import Entry, Snapshot, answers
 from services.runtime.factory import ComponentSpec
+from services.runtime.live_sets import wanted_of
 from services.runtime.scaling import LoadReport
 from services.runtime.server import ComponentServer
 from services.runtime.settings import RuntimeSettings
@@ -44,13 +47,43 @@ class Host:
         self._server: ComponentServer | None = None
         self._registration: Registration | None = None
         self._reported = LoadReport()
+        live, kept = await self._wanted()
+        self._spec = spec = replace(spec, held=live or spec.held)
         component = await asyncio.to_thread(spec.build)
         server = ComponentServer(component, settings)
         await server.start()
         self._server = server
+        await self._load(server, kept)
         self._registration = Registration(self._entry(server))
         server.on_change = self._renew
         await self._registration.start()
+        # Listed now, so that a swap which begins from here on comes to this replica by itself. One that began in the
+        # meantime did not see it.
+        await self._load(server, sum(await self._wanted(), ()))
+
+    async def _wanted(self) -> tuple[tuple[Held, ...], tuple[Held, ...]]:
+        """Return what the live sets need of this component, and those that are kept beside them.
+
+        Nothing where the directory knows nothing yet: then it is what the component was deployed with.
+        """
+        try:
+            actor = await asyncio.to_thread(directory_actor)
+            snapshot: Snapshot = await actor.snapshot.remote()
+        except (ray.exceptions.RayError, ValueError) as error:
+            logger.warning("the directory does not answer: %s", type(error).__name__)
+            return (), ()
+        return wanted_of(self._spec.component, snapshot.systems, snapshot.kept)
+
+    async def _load(self, server: ComponentServer, wanted: tuple[Held, ...]) -> None:
+        """Load what is not there yet. What fails to load is not said to be held, and asked for by nobody."""
+        held = {version.version for version in server.component.card().versions}
+        for version in wanted:
+            if version.version not in held:
+                try:
+                    await server.component.load_version(version)
+                    await server.announce()
+                except AnyplexError as error:
+                    logger.warning("version %s cannot be loaded: %s", version.version, error)
 
     def _entry(self, server: ComponentServer) -> Entry:
         card = server.component.card()

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from anyplex.v1 import component_pb2
 from graph import messages as m
-from graph.errors import FailedPrecondition, InvalidRequest
+from graph.errors import FailedPrecondition, InvalidRequest, Unimplemented
 from services.artifacts.store import Artifact
 from services.runtime import convert
 from services.runtime.batching import Batcher, Ticket, admitted, run_groups
 from services.runtime.component import Component, ComponentContext, Held
+from services.runtime.probes import Noise, Probe
 from services.runtime.resident import Resident, finite
 from services.runtime.tensors import to_torch
 
@@ -50,7 +51,7 @@ class ModelComponent(Component, Generic[Model]):
 
     def __init__(self, context: ComponentContext) -> None:
         super().__init__(context)
-        self._resident: Resident[Model] = Resident(context.store, context.kind, context.type, self._build)
+        self._resident: Resident[Model] = Resident(context.store, context.kind, context.type, self._build, self._verify)
 
     async def start(self) -> None:
         """Load the versions of the plan, adapters after what they adapt, and warm up."""
@@ -83,6 +84,26 @@ class ModelComponent(Component, Generic[Model]):
         )
         card.MergeFrom(self._describe(self._resident.any()))
         return card
+
+    async def answer_probe(self, seed: int, adapter: str = "") -> torch.Tensor:
+        """Return what the loaded version makes of the noise of a seed: what its probe is made from.
+
+        Raises:
+            FailedPrecondition: No version is loaded, or it takes no adapters.
+            Unimplemented: This component has no probes.
+        """
+        self._refuse_adapter(adapter)
+        return await self._probe(self._resident.any(), Noise(seed))
+
+    async def _verify(self, artifact: Artifact, model: Model) -> None:
+        """Hold a model that nobody uses yet against the probe of its artifact, if there is one."""
+        probe = Probe.of(artifact)
+        if probe is not None:
+            probe.check(await self._probe(model, Noise(probe.seed)), self.context.dtype, artifact.version)
+
+    async def _probe(self, model: Model, noise: Noise) -> torch.Tensor:
+        """Return what a model makes of noise; the same for the same weights."""
+        raise Unimplemented(f"a {self.context.type} {self.noun} has no probes")
 
     @abstractmethod
     def _build(self, artifact: Artifact) -> Model:
@@ -138,6 +159,16 @@ class BatchedComponent(ModelComponent[Model], Generic[Model, Item]):
     @abstractmethod
     def _outputs(self, items: Sequence[Item]) -> torch.Tensor:
         """Run items that are alike through their model; one row an item."""
+
+    @abstractmethod
+    def _noisy_item(self, model: Model, noise: Noise) -> Item:
+        """Return an item made of noise."""
+
+    async def _probe(self, model: Model, noise: Noise) -> torch.Tensor:
+        (outcome,) = await asyncio.to_thread(self._run, [self._noisy_item(model, noise)])
+        if isinstance(outcome, BaseException):
+            raise FailedPrecondition(f"the {self.noun} gives NaN or Inf for noise") from outcome
+        return outcome
 
     def _run(self, items: Sequence[Item]) -> list[torch.Tensor | BaseException]:
         return run_groups(items, self._alike, self._outputs, f"the {self.noun} gave NaN or Inf")

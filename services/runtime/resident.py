@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -97,13 +97,22 @@ class Resident(Generic[Model]):
         kind: Kind that an artifact must be of.
         type: Type that it must be of.
         build: Makes the model of an artifact; blocking, runs on a thread.
+        verify: Asked about a model before anybody else may use it; raises what is wrong with it.
     """
 
-    def __init__(self, store: ArtifactStore, kind: str, type: str, build: Callable[[Artifact], Model]) -> None:
+    def __init__(
+        self,
+        store: ArtifactStore,
+        kind: str,
+        type: str,
+        build: Callable[[Artifact], Model],
+        verify: Callable[[Artifact, Model], Awaitable[None]] | None = None,
+    ) -> None:
         self._store = store
         self.kind = kind
         self.type = type
         self._build = build
+        self._verify = verify
         self._entries: dict[str, _Entry[Model]] = {}
         self._loading = asyncio.Lock()
         self.architecture = ""
@@ -133,7 +142,7 @@ class Resident(Generic[Model]):
 
         Raises:
             NotFound: No such artifact.
-            FailedPrecondition: It is damaged, or of another kind, type or architecture.
+            FailedPrecondition: It is damaged, of another kind, type or architecture, or its probe is wrong.
         """
         async with self._loading:
             if version in self._entries:
@@ -150,6 +159,8 @@ class Resident(Generic[Model]):
                 model = await asyncio.to_thread(self._build, artifact)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise FailedPrecondition(f"artifact {version}: its config does not make a {self.type!r}") from error
+            if self._verify is not None:
+                await self._verify(artifact, model)
             if self.kind != "adapter":
                 self.architecture = architecture
             self._entries[version] = _Entry(model, config_hash(artifact.config), self.kind == "adapter")

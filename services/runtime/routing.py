@@ -11,6 +11,7 @@ from typing import NoReturn
 from graph.caller import Call
 from graph.errors import FailedPrecondition, Unavailable
 from services.runtime.directory import Entry, Routes
+from services.runtime.live_sets import places_of
 
 AFFINITY_SLACK = 4
 """A session's own replica is preferred until it is this many calls busier than the idlest."""
@@ -87,9 +88,14 @@ class Router:
         return home
 
     def _is_nowhere(self, call: Call) -> bool:
-        """Return whether there are replicas and none of them holds the versions: waiting would not help."""
-        entries = self.routes.snapshot.of(call.component)
-        return bool(entries) and not any(holds(entry, call) for entry in entries)
+        """Return whether there are replicas, none of them holds the versions, and none will: waiting would not help."""
+        snapshot = self.routes.snapshot
+        entries = snapshot.of(call.component)
+        if not entries or any(holds(entry, call) for entry in entries):
+            return False
+        wanted = {(call.component, version) for version in (call.version.version, call.version.adapter) if version}
+        # Those of a set that is listed: a replica that has just started is about to load them.
+        return not wanted <= places_of(plan for system in snapshot.systems for plan in snapshot.sets(system))
 
     def _refuse(self, call: Call, excluded: Collection[str]) -> NoReturn:
         where = f"node {call.node}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Coroutine
 from typing import Any
 
 import grpc
@@ -25,6 +26,7 @@ logger = logging.getLogger("anyplex.server")
 
 COMPONENT_SERVICE = "anyplex.v1.ComponentService"
 TENSOR_SERVICE = "anyplex.v1.TensorService"
+UNLISTED_S = 0.1
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", 128 * 2**20),
@@ -59,6 +61,7 @@ class ComponentFace(component_pb2_grpc.ComponentServiceServicer):
 
     def __init__(self, server: ComponentServer) -> None:
         self.server = server
+        self._changes: set[asyncio.Task[None]] = set()
 
     async def Describe(  # noqa: N802 - name fixed by the contract
         self, request: component_pb2.DescribeRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -70,17 +73,34 @@ class ComponentFace(component_pb2_grpc.ComponentServiceServicer):
         self, request: component_pb2.LoadVersionRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> component_pb2.LoadVersionResponse:
         """Load a version beside those there are."""
-        await self.server.component.load_version(Held(request.version, request.adapter))
-        await self.server.announce()
+        await asyncio.shield(self._keep(self._load(Held(request.version, request.adapter))))
         return component_pb2.LoadVersionResponse(card=self.server.component.card())
 
     async def UnloadVersion(  # noqa: N802 - name fixed by the contract
         self, request: component_pb2.UnloadVersionRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> component_pb2.UnloadVersionResponse:
         """Drop a version when its last request has left."""
-        await self.server.component.unload_version(request.version)
-        await self.server.announce()
+        await asyncio.shield(self._keep(self._unload(request.version)))
         return component_pb2.UnloadVersionResponse(card=self.server.component.card())
+
+    def _keep(self, change: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let a change of versions end even when its caller is gone: what is listed must be what is held."""
+        task = asyncio.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return task
+
+    async def _load(self, held: Held) -> None:
+        await self.server.component.load_version(held)
+        await self.server.announce()
+
+    async def _unload(self, version: str) -> None:
+        dropping = asyncio.ensure_future(self.server.component.unload_version(version))
+        # It takes no new requests from its first step on, and may have old ones for long: said at once.
+        await asyncio.wait([dropping], timeout=UNLISTED_S)
+        await self.server.announce()
+        await dropping
+        await self.server.announce()
 
     async def GetStats(  # noqa: N802 - name fixed by the contract
         self, request: component_pb2.GetStatsRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -23,6 +23,7 @@ from services.trainers.language import Earlier, LanguageStage
 from services.trainers.loop import Loop, Progress
 from services.trainers.output_alignment import OutputAlignmentStage
 from services.trainers.outputs import OutputParts
+from services.trainers.probes import add_probes
 from services.trainers.recipe import Recipe, read_recipe
 from services.trainers.results import Trained, Weights, float_tensors
 from services.trainers.spectrograms import SoundAutoencoderStage
@@ -246,4 +247,6 @@ def run_recipe(
             weights.fill(name, slot, version)
         written[trained.slot] = version
         logger.info("%s: %s is %s", recipe.name, trained.slot, version)
+    for system in recipe.systems:
+        add_probes(weights.store, weights.slots(system), frozenset(written.values()))
     return written

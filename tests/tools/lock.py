@@ -65,7 +65,7 @@ def needs(*extras: str) -> dict[str, str]:
 
 def main() -> int:
     """Write the file."""
-    run, dev = needs("trace"), needs("trace", "dev")
+    run, dev = needs("trace", "postgres"), needs("trace", "postgres", "dev")
 
     def pins(found: dict[str, str]) -> list[str]:
         return sorted(f"{name}=={version}" for name, version in found.items() if version and name not in OURS)

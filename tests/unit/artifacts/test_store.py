@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +131,22 @@ def linked(name: str) -> Callable[[Path], None]:
     return damage
 
 
+def piped(name: str) -> Callable[[Path], None]:
+    def damage(root: Path) -> None:
+        (root / name).unlink()
+        os.mkfifo(root / name)
+
+    return damage
+
+
+def foldered(name: str) -> Callable[[Path], None]:
+    def damage(root: Path) -> None:
+        (root / name).unlink()
+        (root / name).mkdir()
+
+    return damage
+
+
 DAMAGE: dict[str, Callable[[Path], None]] = {
     "first byte of the tensors' header": lambda root: flip(root / "model.safetensors", 0),
     "middle of the tensors' header": lambda root: flip(root / "model.safetensors", 20),
@@ -151,6 +169,16 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "manifest linked": linked("artifact.json"),
     "file linked": linked("files/tokenizer.json"),
     "files linked": linked("files"),
+    "a pickle beside the tensors": lambda root: (root / "pytorch_model.bin").write_bytes(b"\x80\x04}."),
+    "a pickle among the files": lambda root: (root / "files" / "weights.pt").write_bytes(b"\x80\x04}."),
+    "a pickle that the manifest names": edit(lambda manifest: manifest.update(files={"weights.pt": "0"})),
+    "a link beside the tensors": lambda root: (root / "more").symlink_to("/etc"),
+    "a file that nobody knows": lambda root: (root / "notes.txt").write_text("hello"),
+    "a pipe for tensors": piped("model.safetensors"),
+    "a folder for tensors": foldered("model.safetensors"),
+    "a manifest nested too deeply": lambda root: (root / "artifact.json").write_text("[" * 100_000),
+    "a config with NaN": edit(lambda manifest: manifest.update(config={"a": float("nan")})),
+    "too many files": edit(lambda manifest: manifest.update(files={f"f{i}": "0" for i in range(65)})),
 }
 
 
@@ -161,6 +189,21 @@ def test_what_was_tampered_with_is_refused(store: ArtifactStore, name: str) -> N
     with pytest.raises((FailedPrecondition, NotFound)) as refused:
         read_all(store, version)
     assert str(store.root) not in str(refused.value)
+
+
+def test_everything_tampered_with_is_refused_and_nothing_else(tmp_path: Path) -> None:
+    refused = 0
+    for number, damage in enumerate(DAMAGE.values()):
+        store = ArtifactStore(tmp_path / str(number) / "artifacts")
+        version = put(store)
+        read_all(store, version)
+        damage(store.root / version)
+        with contextlib.suppress(FailedPrecondition, NotFound):
+            read_all(store, version)
+            continue
+        refused += 1
+    print(f"figure: {refused} of {len(DAMAGE)} artifacts that were tampered with are refused")
+    assert refused == len(DAMAGE)
 
 
 def test_every_single_byte_counts(store: ArtifactStore) -> None:
@@ -204,7 +247,9 @@ def test_what_is_not_a_version_is_refused(store: ArtifactStore, version: str) ->
         store.get(version)
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "/x", ".hidden", "", "x" * 101, "a\x00b", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "/x", ".hidden", "", "x" * 101, "a\x00b", "a\n", "model.pt", "pytorch_model.bin", "A.PKL"]
+)
 def test_names_of_files_stay_within_the_artifact(store: ArtifactStore, name: str) -> None:
     with pytest.raises(InvalidRequest):
         put(store, files={name: b""})
@@ -241,7 +286,59 @@ def test_a_put_that_fails_leaves_nothing(store: ArtifactStore, monkeypatch: pyte
     def fail(path: Path) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("services.artifacts.store._sync", fail)
+    monkeypatch.setattr("services.artifacts.local._sync", fail)
     with pytest.raises(OSError, match="disk full"):
         put(store)
     assert list(store.root.iterdir()) == []
+
+
+def test_what_is_too_large_is_neither_written_nor_read(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = put(store)
+    monkeypatch.setattr("services.artifacts.store.MAX_TENSOR_BYTES", 8)
+    with pytest.raises(InvalidRequest, match="at most 8"):
+        put(store, seed=1)
+    monkeypatch.setattr("services.artifacts.artifact.MAX_TENSOR_BYTES", 8)
+    with pytest.raises(FailedPrecondition, match="larger than 8 bytes"):
+        store.get(version).load_tensors()
+    with pytest.raises(InvalidRequest, match="at most"):
+        store.annotate(version, {"long": "x" * 2**20})
+    (store.root / version / "annotations.json").write_text("x" * (2**20 + 1))
+    with pytest.raises(FailedPrecondition, match="larger"):
+        store.get(version).annotations()
+
+
+def test_configs_are_json_and_may_be_infinite(store: ArtifactStore) -> None:
+    assert store.get(put(store, config={"a": float("-inf")})).config == {"a": float("-inf")}
+    with pytest.raises(InvalidRequest, match="JSON"):
+        put(store, config={"a": object()})
+
+
+def test_scores_of_nothing_are_nothing(store: ArtifactStore) -> None:
+    assert store.get(put(store, annotations={"score": float("nan")})).annotations() == {"score": None}
+
+
+def test_annotating_at_once_loses_nothing(store: ArtifactStore) -> None:
+    version = put(store)
+    threads = [threading.Thread(target=store.annotate, args=(version, {f"key{i}": i})) for i in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.get(version).annotations() == {f"key{i}": i for i in range(20)}
+
+
+def test_only_the_first_place_is_annotated(tmp_path: Path) -> None:
+    version = put(ArtifactStore(tmp_path / "other"))
+    with pytest.raises(NotFound):
+        ArtifactStore(tmp_path / "own", tmp_path / "other").annotate(version, {"score": 1})
+
+
+def test_bundled_weights_keep_their_versions() -> None:
+    bundled = ArtifactStore(Path(__file__).resolve().parents[3] / "weights" / "artifacts")
+    versions = bundled.versions()
+    assert len(versions) >= 15
+    for version in versions:
+        artifact = bundled.get(version)
+        assert artifact.annotations()
+        for name in artifact.file_digests:
+            artifact.read_file(name)

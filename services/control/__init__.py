@@ -1,0 +1,1 @@
+"""What changes which versions run: swaps of version sets, and going back."""
