@@ -57,7 +57,7 @@ class Pinning:
             InvalidRequest: It names a slot that is not there, or what is no version.
             FailedPrecondition: It names a version that is not loaded.
         """
-        self._check(live, stated)
+        self.check(live, stated)
         offered = self._offered(live, owner, session_id, request_id)
         chosen, repinned = self.sessions.pin(
             owner, session_id, live.system, _set_of(offered), lambda versions: self._is_resident(live, versions)
@@ -103,7 +103,13 @@ class Pinning:
                 return False
         return True
 
-    def _check(self, plan: SystemPlan, stated: Mapping[str, str]) -> None:
+    def check(self, plan: SystemPlan, stated: Mapping[str, str]) -> None:
+        """Refuse versions that a request must not name.
+
+        Raises:
+            InvalidRequest: It names a slot that is not there, or what is no version.
+            FailedPrecondition: It names a version that is not loaded.
+        """
         for slot, version in stated.items():
             where = f"request.pinned_versions[{slot[:100]!r}]"
             if slot not in plan.slots():

@@ -193,6 +193,7 @@ class Runner:
             priority=message.priority,
         )
         check_request(request, plan, message.idempotency_key)
+        self.pinning.check(plan, message.pinned_versions)
         uploads = self._check_media(request.messages, owner)
         pin = self.pinning.pin(plan, owner, request.session_id, message.pinned_versions, request_id)
         request = replace(request, versions=dict(pin.versions))
