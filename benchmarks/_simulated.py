@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 import ray.exceptions
 
 from graph.caller import Call
-from graph.errors import AnyplexError, FailedPrecondition, Unavailable
+from graph.errors import AnyplexError, FailedPrecondition, NotFound, Unavailable
 from graph.messages import VersionRef
 from graph.plan import ComponentPlan
 from graph.replan import VersionInfo
+from services.gateway.canaries import CanaryCounts
 from services.gateway.pinning import Pinning
 from services.runtime.cluster import ClusterRoutes, Registration
 from services.runtime.component import Held
@@ -191,6 +192,9 @@ class Gateway:
         self.routes = SimulatedRoutes(Actor(world))
         self.pinning = pinning(self.routes)
         self.routes.in_use = self.pinning.in_use
+        self.canaries = CanaryCounts(self.routes)
+        self.routes.compared = self.canaries.compared
+        self.number, self.asked = len(world.gateways) + world.rng.randrange(10**9), 0
         self.router = Router(self.routes, 1e9)
         self.dead = False
 
@@ -216,7 +220,10 @@ class Gateway:
         """
         while SYSTEM not in self.routes.snapshot.systems:
             await self.routes.changed(1.0)
-        pin = self.pinning.pin(self.routes.snapshot.systems[SYSTEM], "somebody", session, {})
+        self.asked += 1
+        live = self.routes.snapshot.systems[SYSTEM]
+        pin = self.pinning.pin(live, "somebody", session, {}, f"{self.number} {self.asked}")
+        begun_s = asyncio.get_running_loop().time()
         found: dict[str, str] = {}
         try:
             for node in pin.plan.nodes:
@@ -229,6 +236,7 @@ class Gateway:
                 found[node.slot] = ref.version
                 if node.adapter_slot:
                     found[node.adapter_slot] = ref.adapter
+            self.canaries.note(pin, asyncio.get_running_loop().time() - begun_s, None)
         finally:
             self.pinning.release(pin)
         return found
@@ -253,13 +261,13 @@ class Gateway:
             return
 
 
-class Ports:
+class Simulated:
     """What the coordinator asks of the world, which may lose it."""
 
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+    def __getattr__(self, method: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         """Return a method of the directory."""
 
         async def call(*arguments: object) -> Any:  # noqa: ANN401 - any method
@@ -292,6 +300,12 @@ class Ports:
             return VersionInfo(version, "adapter", "lora", "")
         architecture = self.world.architectures.get(version, node.architecture)
         return VersionInfo(version, node.kind, node.type, architecture)
+
+    async def ask(self, suite: str, system: str, versions: Mapping[str, str], cases: int) -> Mapping[str, float]:
+        """Return what the world says of a suite."""
+        if suite not in self.world.suites:
+            raise NotFound(f"no suite {suite}")
+        return self.world.suites[suite]
 
     async def launch(self, plan: ComponentPlan) -> None:
         """Start a component with one replica."""

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import ray.exceptions
 
-from benchmarks._simulated import SYSTEM, Gateway, Ports, Replica
+from benchmarks._simulated import SYSTEM, Gateway, Replica, Simulated
 from graph.compile import compile_system
 from graph.errors import AnyplexError, FailedPrecondition, Unavailable
 from graph.plan import ComponentPlan, SystemPlan
@@ -25,8 +25,9 @@ from graph.profile import Profile
 from graph.spec import find_system
 from graph.validate import load_system
 from services.control.coordinator import Coordinator
-from services.control.ports import Patience
-from services.control.rollouts import LIVE, UNDER_WAY, RolloutLog
+from services.control.gates import GateSpec
+from services.control.ports import Patience, Ports
+from services.control.rollouts import LIVE, NOT_ENDED, RolloutLog
 from services.gateway.pinning import Pinning
 from services.runtime.component import Held
 from services.runtime.directory import Directory
@@ -38,6 +39,9 @@ CLIENTS = 4
 FAULTS = ("kill replica", "scale up", "kill gateway", "kill control", "restart directory")
 PATIENCE = Patience(load_s=40.0, launch_s=40.0, flip_s=8.0, drain_s=20.0, pause_s=0.2, losses=6)
 QUIET_S = 90.0
+GATE = GateSpec(min_requests=5, max_wait_s=30.0, error_increase=1.0, latency_ratio=100.0)
+"""Canaries are promoted when both sets were asked, or rolled back after a while: either is an end."""
+
 LONGEST_S = 5000.0
 
 
@@ -125,8 +129,9 @@ class World:
         self.started = 0
         self.directory = self._new_directory()
         self._make_coordinator, self._make_pinning = coordinator, pinning
-        self.log = RolloutLog(now=lambda: 0.0)
+        self.log = RolloutLog(lambda: asyncio.get_running_loop().time())
         self.gateways: list[Gateway] = []
+        self.suites: dict[str, dict[str, float]] = {}
         self.plans: dict[str, ComponentPlan] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -187,7 +192,8 @@ class World:
 
     def control(self) -> Coordinator:
         """Return a control service that has just started."""
-        return self._make_coordinator(Ports(self), Ports(self), Ports(self), Ports(self), self.log, PATIENCE)
+        world = Simulated(self)
+        return self._make_coordinator(Ports(world, world, world, world, world), self.log, PATIENCE)
 
     # ---- what happens ----------------------------------------------------------------------------------------
 
@@ -280,6 +286,8 @@ class World:
         try:
             if self.rng.random() < 0.25 and self.log.all():
                 await control.roll_back(SYSTEM)
+            elif self.rng.random() < 0.3:
+                await control.swap(SYSTEM, changes, canary=self.rng.choice((0.05, 0.5, 1.0)), gate=GATE)
             else:
                 await control.swap(SYSTEM, changes)
         except AnyplexError:
@@ -322,7 +330,7 @@ class World:
             return "the directory knows no live set"
         if dict(live.versions) not in self._known_sets():
             return f"a set is live that nobody asked for: {dict(live.versions)}"
-        if any(rollout.state in UNDER_WAY for rollout in self.log.all()):
+        if any(rollout.state in NOT_ENDED for rollout in self.log.all()):
             return "a rollout never ended"
         if any(gateway.routes.snapshot.systems.get(SYSTEM) != live for gateway in self.gateways):
             return "a gateway has another set"

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from services.cli.connect import Connection, connection_options
 from services.cli.exits import Exit
+from services.cli.given import slots_given
 from services.cli.output import Progress, print_json, table
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of runs.")
 @click.option("--fresh", is_flag=True, help="Ask everything again, even what this run has answered before.")
 @click.option("--skip-missing", is_flag=True, help="Leave out rows that need programs which are not installed.")
+@click.option(
+    "--pin", "pins", multiple=True, metavar="SLOT=VERSION", help="Ask a version that is loaded, not the live one."
+)
 @click.option("--start", is_flag=True, help="Start a cluster for it, and stop it afterwards.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @connection_options
@@ -44,6 +48,7 @@ def evaluate(
     out: Path | None,
     fresh: bool,
     skip_missing: bool,
+    pins: tuple[str, ...],
     start: bool,
     as_json: bool,
     connection: Connection,
@@ -63,6 +68,7 @@ def evaluate(
         if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params):
             raise click.UsageError("which suite? `anyplex eval` alone lists them", context)
         return _list_suites()
+    pinned = slots_given(pins)
     spec = load_suite(suite)
     folder = out or (ROOT / "benchmarks" / "results" if (ROOT / "benchmarks").is_dir() else Path("results"))
     if other is not None and not other.exists() and (folder / other).exists():
@@ -75,7 +81,7 @@ def evaluate(
             connection = stack.enter_context(_started(names))
         for system in _chosen(connection, names):
             _check_directions(spec, system)
-            settings = RunSettings(system.name, concurrency, deadline_s)
+            settings = RunSettings(system.name, concurrency, deadline_s, pinned)
             evaluation = Evaluation(spec, settings, folder, options)
             results.append(_run(evaluation, connection, system, quiet=as_json))
     if as_json:
@@ -123,7 +129,8 @@ def _run(
             if done % 25 == 0 or done == count:
                 progress.update(f"{system.name}: {done} of {count} asked, {right} right")
 
-        result, folder = evaluation.run(connection.async_client, system.versions, show)
+        versions = {**system.versions, **evaluation.settings.pinned}
+        result, folder = evaluation.run(connection.async_client, versions, show)
     for name, programs in result["skipped"].items():
         click.echo(f"LEFT OUT: {name}: not installed here: {programs}", err=True)
     if result["limit"]:

@@ -152,3 +152,34 @@ def _option_of(path: str) -> str:
     except anyplex.InvalidRequest:
         return ""
     return _OPTION_OF.get(found.partition("/")[0], "")
+
+
+def slots_given(changes: tuple[str, ...]) -> dict[str, str]:
+    """Read SLOT=VERSION.
+
+    Raises:
+        click.UsageError: One is none.
+    """
+    slots: dict[str, str] = {}
+    for change in changes:
+        slot, separator, version = change.partition("=")
+        if not (slot and separator and version):
+            raise click.UsageError(f"{change!r}: SLOT=VERSION expected")
+        slots[slot] = version
+    return slots
+
+
+def numbers_given(numbers: tuple[str, ...], what: str) -> dict[str, float]:
+    """Read NAME=NUMBER.
+
+    Raises:
+        click.UsageError: One is none.
+    """
+    found: dict[str, float] = {}
+    for given in numbers:
+        name, _, number = given.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError as error:
+            raise click.UsageError(f"{given!r}: {what}=NUMBER expected") from error
+    return found

@@ -15,6 +15,7 @@ from services.cli.exits import Exit, exit_code
 _COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("services.cli.lifecycle:up", "Start a cluster that serves systems."),
     "swap": ("services.cli.swap:swap", "Change versions of a running system: `swap SYSTEM SLOT=VERSION...`."),
+    "promote": ("services.cli.swap:promote", "Make a canary live."),
     "rollback": ("services.cli.swap:rollback", "Go back to the versions before."),
     "down": ("services.cli.lifecycle:down", "Stop it."),
     "status": ("services.cli.status:status", "Show components, replicas, versions, load."),

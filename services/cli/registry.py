@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from services.cli.connect import DEFAULT_NAME, cluster_state
 from services.cli.exits import Exit
 from services.cli.output import print_json, table
 
@@ -22,14 +23,16 @@ Result = TypeVar("Result")
 def registry_options(command: Callable[..., Result]) -> Callable[..., Result]:
     """Give a command the options that say which registry it reads, and how it prints; it takes them opened."""
 
-    @click.option("--registry", "url", help="Database of the registry; else ANYPLEX_REGISTRY, or the one of this user.")
+    @click.option("--registry", "url", help="Database of the registry; else ANYPLEX_REGISTRY, or the cluster's.")
+    @click.option("--name", default=DEFAULT_NAME, show_default=True, help="Name of the cluster on this machine.")
     @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
     @functools.wraps(command)
-    def with_registry(url: str | None, as_json: bool, **rest: Any) -> Result:  # noqa: ANN401 - the command's own
+    def with_registry(url: str | None, name: str, as_json: bool, **rest: Any) -> Result:  # noqa: ANN401 - the command's own
+        from services.deploy.state import registry_of
         from services.registry import Registry
-        from services.registry.database import url_from_env
 
-        registry = Registry(url or url_from_env())
+        state = cluster_state(name)
+        registry = Registry(url or (state.registry_url if state else "") or registry_of(name))
         try:
             return command(registry=registry, as_json=as_json, **rest)
         finally:

@@ -16,6 +16,7 @@ from services.runtime.component import Held
 from services.runtime.directory import Entry, Snapshot
 from services.runtime.live_sets import Stamp
 from services.runtime.status import error_from_rpc
+from services.runtime.tally import Compared
 from services.runtime.tensors import ChannelPool
 
 LOAD_S = 120.0
@@ -72,6 +73,11 @@ class ClusterDirectory:
     async def busy(self, stamp: Stamp, places: frozenset[Place], timeout_s: float) -> list[str]:
         """Wait until no request needs one of these places."""
         found: list[str] = await self._call("busy", stamp, places, timeout_s)
+        return found
+
+    async def compared(self, rollout: str) -> Compared:
+        """Return what gateways have seen of a canary, and of the live set meanwhile."""
+        found: Compared = await self._call("compared", rollout)
         return found
 
     async def wake(self, component: str) -> None:

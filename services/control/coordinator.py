@@ -6,72 +6,60 @@ Knows neither gRPC nor Ray: what it asks of the world are the ports. One swap at
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from anyplex.v1 import component_pb2
 from graph.cards import check_cards
-from graph.errors import (
-    AnyplexError,
-    DeadlineExceeded,
-    Exhausted,
-    FailedPrecondition,
-    InvalidRequest,
-    NotFound,
-    Unavailable,
-)
+from graph.errors import AnyplexError, Exhausted, FailedPrecondition, InvalidRequest, NotFound
 from graph.plan import SystemPlan
 from graph.replan import with_versions
 from services.control import rollouts
-from services.control.loading import Loader, answered, components_of
-from services.control.ports import ComponentsPort, DirectoryPort, Patience, ReplicasPort, ShelfPort, Tell
+from services.control.gates import GateSpec, Verdict
+from services.control.loading import answered, components_of
+from services.control.ports import Patience, Ports, Tell
 from services.control.rollouts import Rollout, RolloutLog
+from services.control.transitions import Transitions, say_nothing
 from services.runtime.convert import card_from_proto
 from services.runtime.directory import Snapshot
 
-logger = logging.getLogger("anyplex.control")
 
-
-def _say_nothing(phase: str, line: str) -> None:
-    """Nobody wants to know."""
-
-
-class Coordinator:
+class Coordinator(Transitions):
     """Changes which versions are live.
 
     Args:
-        directory: Where sets are live.
-        replicas: Where versions are loaded.
-        components: Where components are started.
-        shelf: What artifacts are.
+        ports: The world outside.
         log: Where rollouts are written down.
         patience: How long things may take.
     """
 
-    def __init__(
-        self,
-        directory: DirectoryPort,
-        replicas: ReplicasPort,
-        components: ComponentsPort,
-        shelf: ShelfPort,
-        log: RolloutLog,
-        patience: Patience | None = None,
-    ) -> None:
-        self._directory = directory
-        self._shelf = shelf
-        self._patience = patience or Patience()
-        self._loader = Loader(directory, replicas, components, self._patience)
+    def __init__(self, ports: Ports, log: RolloutLog, patience: Patience | None = None) -> None:
+        super().__init__(ports, log, patience)
+        self._shelf = ports.shelf
         self._turn = asyncio.Lock()
-        self._waiting = 0
         self._known: Snapshot | None = None
-        self.log = log
 
     async def swap(
-        self, system: str, changes: Mapping[str, str], key: str = "", tell: Tell = _say_nothing
-    ) -> Rollout:  # fmt: skip
+        self,
+        system: str,
+        changes: Mapping[str, str],
+        key: str = "",
+        tell: Tell = say_nothing,
+        canary: float = 0.0,
+        gate: GateSpec | None = None,
+    ) -> Rollout:
         """Change slots of a system, all of them in one flip; returns when the old versions have left.
+
+        With a share it returns as soon as that share of sessions gets the new set; the gate decides later on.
+
+        Args:
+            system: Which.
+            changes: Slot to new version.
+            key: Same key, same rollout.
+            tell: Told what happens.
+            canary: Share of sessions that get it first; 0 for all at once.
+            gate: What decides about the canary's promotion; None for errors and latencies, which only roll it back.
 
         Raises:
             InvalidRequest: Nothing is to change, or the system has no such slot.
@@ -85,10 +73,11 @@ class Coordinator:
             known = self.log.by_key(key)
             if known is not None:
                 return known
-            return await self._swap(system, changes, key, tell)
+            gate = gate or GateSpec(promotes=False)
+            return await self._swap(system, changes, key, tell, canary, gate)
 
-    async def roll_back(self, system: str, tell: Tell = _say_nothing) -> Rollout:
-        """Go back to the set before the last one; one flip while that is still loaded.
+    async def roll_back(self, system: str, tell: Tell = say_nothing) -> Rollout:
+        """Go back to the set before the last one; one flip while that is still loaded. A canary is taken back.
 
         Raises:
             FailedPrecondition: There was none before.
@@ -96,12 +85,30 @@ class Coordinator:
         """
         async with self._in_turn():
             live = await self._live(system)
+            if (canary := self.log.canary_of(system)) is not None:
+                return await self._withdraw(canary, "rolled back by hand", tell)
             done = [rollout for rollout in self.log.all(system) if rollout.state == rollouts.LIVE]
             if not done:
                 raise FailedPrecondition("nothing was swapped yet, so there is nothing to go back to", system)
             before = done[-1].before
             changes = {slot: version for slot, version in before.items() if live.versions.get(slot) != version}
             return await self._swap(system, changes, "", tell)
+
+    async def promote(self, rollout_id: str, tell: Tell = say_nothing) -> Rollout:
+        """Make a canary live, whatever its gate says.
+
+        Raises:
+            NotFound: There is no such rollout.
+            FailedPrecondition: It is no canary.
+            AnyplexError: As for ``swap``.
+        """
+        async with self._in_turn():
+            rollout = self.log.get(rollout_id)
+            if rollout is None:
+                raise NotFound(f"no rollout {rollout_id[:64]!r}", "rollout_id")
+            if rollout.state != rollouts.CANARY:
+                raise FailedPrecondition(f"it is {rollout.state}, a canary expected", f"rollout {rollout_id}")
+            return await self._promote(rollout, "promoted by hand", tell)
 
     async def resume(self) -> None:
         """End what an earlier control service left under way: what has flipped stays, everything else is undone."""
@@ -112,7 +119,7 @@ class Coordinator:
                     # The directory has restarted: whoever knows what was live tells it first.
                     continue
                 if rollout.state == rollouts.FLIPPING and live.versions == rollout.after:
-                    await self._settle(rollout, live, _say_nothing)
+                    await self._settle(rollout, live, say_nothing)
                     continue
                 await self._undo(rollout, live, "the control service was restarted")
 
@@ -127,17 +134,10 @@ class Coordinator:
         finally:
             self._waiting -= 1
 
-    async def _snapshot(self) -> Snapshot:
-        return await answered(self._directory.snapshot, self._patience)
-
-    async def _live(self, system: str) -> SystemPlan:
-        systems = (await self._snapshot()).systems
-        if system not in systems:
-            known = ", ".join(sorted(systems)) or "none yet"
-            raise NotFound(f"no system {system[:100]!r} runs here; there are: {known}", "system")
-        return systems[system]
-
-    async def _swap(self, system: str, changes: Mapping[str, str], key: str, tell: Tell) -> Rollout:
+    async def _swap(
+        self, system: str, changes: Mapping[str, str], key: str, tell: Tell, canary: float = 0.0,
+        gate: GateSpec | None = None,
+    ) -> Rollout:  # fmt: skip
         live = await self._live(system)
         changes = {slot: version for slot, version in changes.items() if live.versions.get(slot) != version}
         if not changes:
@@ -146,7 +146,8 @@ class Coordinator:
         if (await self._snapshot()).leaving:
             # What an earlier control service was dropping may be wanted again.
             await self._retire()
-        rollout = self.log.begin(system, live.versions, target.versions, key)
+        decides = gate.model_dump() if canary and gate is not None else None
+        rollout = self.log.begin(system, live.versions, target.versions, key, canary, decides)
         components = tuple(dict.fromkeys((*components_of(live), *components_of(target))))
         rollout = self.log.advance(rollout, rollouts.LOADING, components=components)
         tell("loading", ", ".join(f"{slot} {version}" for slot, version in changes.items()))
@@ -157,6 +158,8 @@ class Coordinator:
             snapshot = await self._loader.load(target, live)
             tell("verifying", "every replica holds it; digests and probes are right")
             _check_cards(target, snapshot)
+            if canary:
+                return await self._offer(rollout, target, beside[1:], tell)
             tell("flipping", f"generation {target.generation}")
             rollout = self.log.advance(rollout, rollouts.FLIPPING, generation=target.generation)
             await self._flip(live, target, beside[1:])
@@ -171,7 +174,7 @@ class Coordinator:
         snapshot = await self._snapshot()
         for plan in snapshot.kept.get(live.system, ()):
             if plan.versions == wanted:
-                return replace(plan, generation=live.generation + 1)
+                return replace(plan, generation=live.generation + 1, canary=None)
         for slot in changes:
             if slot not in live.slots():
                 there = ", ".join(live.slots())
@@ -179,89 +182,22 @@ class Coordinator:
         found = {slot: await self._shelf.describe(version) for slot, version in changes.items()}
         return with_versions(live, found)
 
-    async def _flip(self, live: SystemPlan, target: SystemPlan, kept: tuple[SystemPlan, ...]) -> None:
-        """Make a plan live everywhere.
-
-        Raises:
-            FailedPrecondition: Another set became live in the meantime.
-            DeadlineExceeded: A gateway does not follow.
-        """
-        kept = (live, *(plan for plan in kept if plan.versions != live.versions))
-
-        async def flipped() -> SystemPlan:
-            stamp = await self._directory.flip(target, live.generation, kept)
-            if stamp is None:
-                # Perhaps our own flip, whose answer was lost.
-                return _live_of(await self._directory.snapshot(), live.system)
-            return target
-
-        if (now := await answered(flipped, self._patience)) != target:
-            raise FailedPrecondition(f"generation {now.generation} became live in the meantime", live.system)
-        await self._followed(self._patience.flip_s)
-
-    async def _followed(self, timeout_s: float) -> None:
-        """Wait until every gateway has followed, also where the directory restarts meanwhile.
-
-        Raises:
-            DeadlineExceeded: One does not.
-        """
-        behind: list[str] = []
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    stamp = (await self._snapshot()).stamp
-                    behind = await answered(lambda s=stamp: self._directory.behind(s, timeout_s), self._patience)  # type: ignore[misc]
-                    if not behind:
-                        return
-                    await asyncio.sleep(self._patience.pause_s)
-        except TimeoutError as error:
-            told = f"after {timeout_s:.0f} s {len(behind)} gateways have not followed"
-            raise DeadlineExceeded(told) from error
-
-    async def _settle(self, rollout: Rollout, target: SystemPlan, tell: Tell) -> Rollout:
-        """Let the old set stay beside the new one, ready to go back to; let go of what was before it."""
-        rollout = self.log.advance(rollout, rollouts.LIVE, generation=target.generation)
-        tell("draining", "live; versions that nobody needs leave with their last request")
-        kept = (await self._snapshot()).kept.get(rollout.system, ())
-        same = set(components_of(target))
-        # What needs a component of its own is not kept: it would cost a process as long as nobody goes back.
-        before = tuple(p for p in kept if p.versions == rollout.before and set(components_of(p)) <= same)
-        await answered(lambda: self._directory.keep(rollout.system, before), self._patience)
-        await self._retire()
-        tell("done", f"generation {target.generation} is live")
-        return rollout
-
-    async def _undo(self, rollout: Rollout, live: SystemPlan, reason: str) -> None:
-        """Leave the set serving that was live before, and say why."""
-        logger.warning("rollout %s of %s failed: %s", rollout.rollout_id, rollout.system, reason)
-        snapshot = await self._snapshot()
-        now = _live_of(snapshot, rollout.system)
-        kept = tuple(plan for plan in snapshot.sets(rollout.system) if plan.versions != rollout.after)
-        old = next((plan for plan in kept if plan.versions == rollout.before), live)
-        back = now
-        if rollout.state == rollouts.FLIPPING:
-            # Also where the new set has not become live: a flip that is still on its way must come too late.
-            back = replace(old, generation=rollout.generation + 1)
-            await self._flip_back(back)
-        self.log.advance(rollout, rollouts.FAILED, reason)
-        try:
-            await self._followed(self._patience.flip_s)
-        except DeadlineExceeded:
-            # Somebody may serve the new set still: nothing is dropped.
+    async def _look_after(self, rollout: Rollout) -> None:
+        """Promote a canary or take it back, where that is decided."""
+        kept = (await self._snapshot()).sets(rollout.system)
+        if not kept:
+            # The directory has restarted, and is told what was live first.
             return
-        beside = tuple(plan for plan in kept if plan.versions != back.versions)
-        await answered(lambda: self._directory.keep(rollout.system, beside), self._patience)
-        await self._retire()
-
-    async def _flip_back(self, back: SystemPlan) -> None:
-        """Make a plan live whatever is live now, unless that is newer."""
-        while True:
-            snapshot = await self._snapshot()
-            now = _live_of(snapshot, back.system)
-            if now.generation >= back.generation:
-                return
-            kept = (now, *snapshot.kept.get(back.system, ()))
-            await answered(lambda n=now, k=kept: self._directory.flip(back, n.generation, k), self._patience)  # type: ignore[misc]
+        if not any(plan.canary and plan.versions == rollout.after for plan in kept):
+            await self._withdraw(rollout, "its set was lost when the directory restarted", say_nothing)
+            return
+        decision = await self._canaries.decision(rollout)
+        # As it is written down now, with its scores.
+        rollout = self.log.get(rollout.rollout_id) or rollout
+        if decision.verdict is Verdict.PROMOTE:
+            await self._promote(rollout, decision.why, say_nothing)
+        elif decision.verdict is Verdict.ROLL_BACK:
+            await self._withdraw(rollout, decision.why, say_nothing)
 
     async def tend(self) -> None:
         """End what is under way of itself, and load what a replica lacks that started when nobody could tell it."""
@@ -279,32 +215,10 @@ class Coordinator:
             snapshot = await self._snapshot()
             if snapshot.leaving:
                 await self._retire()
+            for rollout in [rollout for rollout in self.log.all() if rollout.state == rollouts.CANARY]:
+                await self._look_after(rollout)
             for plan in snapshot.systems.values():
                 await self._loader.heal(snapshot, plan)
-
-    async def _retire(self) -> None:
-        """Drop what swaps have brought or replaced, and no set needs any more."""
-        seen = self.log.all()
-        known = frozenset(v for rollout in seen for v in (*rollout.before.values(), *rollout.after.values()))
-        spare = frozenset(component for rollout in seen for component in rollout.components)
-        try:
-            # Whoever waits for a turn goes first: what has not left by then leaves after the next swap.
-            waiting = await self._loader.retire(known, spare, lambda: self._waiting > 1)
-        except AnyplexError as error:
-            waiting = [str(error)]
-        if waiting:
-            logger.warning("old versions stay loaded for now: %s", ", ".join(waiting))
-
-
-def _live_of(snapshot: Snapshot, system: str) -> SystemPlan:
-    """Return the live plan of a system that was there a moment ago.
-
-    Raises:
-        Unavailable: The directory has restarted, and nobody has told it yet.
-    """
-    if system not in snapshot.systems:
-        raise Unavailable(f"the directory has restarted and does not know {system} yet")
-    return snapshot.systems[system]
 
 
 def _check_cards(target: SystemPlan, snapshot: Snapshot) -> None:

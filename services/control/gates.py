@@ -11,8 +11,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graph.errors import InvalidRequest
-from services.control.tally import Tally
 from services.evaluation.statistics import difference_95
+from services.runtime.tally import Tally
 
 
 class Verdict(StrEnum):
@@ -44,6 +44,8 @@ class GateSpec(BaseModel):
         min_errors: Fewer failed requests of the canary are no proof, however few requests it had.
         max_requests: So many of the canary's decide by what was measured, whatever its interval.
         max_wait_s: After that time a canary that was not promoted is rolled back.
+        cases: Most cases of each of the suite's rows; 0 for all.
+        promotes: Whether it promotes by itself. Where it does not, it only rolls back what is certainly worse.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -57,6 +59,8 @@ class GateSpec(BaseModel):
     min_errors: int = Field(default=3, ge=1)
     max_requests: int = Field(default=2000, ge=1)
     max_wait_s: float = Field(default=3600.0, gt=0.0)
+    cases: int = Field(default=0, ge=0)
+    promotes: bool = True
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Self:
@@ -99,6 +103,8 @@ def decide(gate: GateSpec, seen: Seen) -> Decision:
     if worse:
         return Decision(Verdict.ROLL_BACK, worse)
     missing = _missing(gate, seen)
+    if not gate.promotes:
+        return Decision(Verdict.WAIT, missing or f"nothing is worse, it may be promoted: {_summary(gate, seen)}")
     if not missing:
         return Decision(Verdict.PROMOTE, _summary(gate, seen))
     if seen.waited_s >= gate.max_wait_s:

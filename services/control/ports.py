@@ -6,7 +6,7 @@ delays, drops and kills, in ``benchmarks._simulation``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from services.runtime.component import Held
     from services.runtime.directory import Entry, Snapshot
     from services.runtime.live_sets import Stamp
+    from services.runtime.tally import Compared
 
 Tell = Callable[[str, str], None]
 """Told the phase, and one line for people."""
@@ -53,6 +54,10 @@ class DirectoryPort(Protocol):
 
     async def busy(self, stamp: Stamp, places: frozenset[Place], timeout_s: float) -> list[str]:
         """Wait until no request needs one of these places; returns what is in the way."""
+        ...
+
+    async def compared(self, rollout: str) -> Compared:
+        """Return what gateways have seen of a canary, and of the live set meanwhile."""
         ...
 
     async def wake(self, component: str) -> None:
@@ -109,6 +114,43 @@ class ShelfPort(Protocol):
             FailedPrecondition: It cannot be read.
         """
         ...
+
+
+class SuitesPort(Protocol):
+    """Evaluation suites."""
+
+    async def ask(self, suite: str, system: str, versions: Mapping[str, str], cases: int) -> Mapping[str, float]:
+        """Ask a suite of a set that is loaded; return its scores by row, greater is better.
+
+        Args:
+            suite: Its name.
+            system: System.
+            versions: The set: slot to version.
+            cases: Most cases of a row; 0 for all.
+
+        Raises:
+            AnyplexError: It could not be asked.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The world outside.
+
+    Attributes:
+        directory: Where sets are live.
+        replicas: Where versions are loaded.
+        components: Where components are started.
+        shelf: What artifacts are.
+        suites: Asks evaluation suites of canaries.
+    """
+
+    directory: DirectoryPort
+    replicas: ReplicasPort
+    components: ComponentsPort
+    shelf: ShelfPort
+    suites: SuitesPort
 
 
 @dataclass(frozen=True)

@@ -3,59 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from graph.errors import NotFound
 from services.artifacts import ArtifactStore
 from services.control.known import register
-from services.control.rollouts import FAILED, FLIPPING, KEPT, LIVE, LOADING, PENDING, Rollout, RolloutLog
+from services.control.rollouts import (
+    CANARY,
+    FAILED,
+    FLIPPING,
+    KEPT,
+    LIVE,
+    LOADING,
+    PENDING,
+    ROLLED_BACK,
+    Rollout,
+    RolloutLog,
+)
 from services.registry import Registry, records
 
 PAGE = 100
 _STATES: Mapping[str, str] = {
-    records.PENDING: PENDING, records.LOADING: LOADING, records.VERIFYING: LOADING, records.CANARY: LOADING,
-    records.FLIPPING: FLIPPING, records.LIVE: LIVE, records.FAILED: FAILED, records.ROLLED_BACK: FAILED,
+    records.PENDING: PENDING, records.LOADING: LOADING, records.VERIFYING: LOADING, records.CANARY: CANARY,
+    records.FLIPPING: FLIPPING, records.LIVE: LIVE, records.FAILED: FAILED, records.ROLLED_BACK: ROLLED_BACK,
 }  # fmt: skip
 """What the coordinator calls the registry's states."""
 
 
 class RegistryLog(RolloutLog):
-    """Rollouts in a registry.
+    """Rollouts in a registry; what was written there is read once, since nobody else writes rollouts of this cluster.
 
     Args:
         registry: Which.
         store: Where artifacts are: what a set names is registered before the set.
+
+    Raises:
+        Unavailable: The registry cannot be reached.
     """
 
     def __init__(self, registry: Registry, store: ArtifactStore) -> None:
         super().__init__()
         self._registry = registry
         self._store = store
+        found = [rollout for name in self._systems() for rollout in self._written(name)]
+        for rollout in sorted(found, key=lambda rollout: rollout.begun_s):
+            self._put(rollout)
 
-    def all(self, system: str = "") -> list[Rollout]:
-        """Return the last rollouts of a system, or of all systems that run, oldest first."""
-        found: list[records.Rollout] = []
-        for name in [system] if system else self._systems():
-            page = self._registry.rollouts(name, PAGE)
-            mine = list(page.items)
-            while page.next_token and len(mine) < KEPT:
-                page = self._registry.rollouts(name, PAGE, page.next_token)
-                mine += page.items
-            found += mine
-        found.sort(key=lambda rollout: rollout.began_at)
-        return [_rollout(rollout) for rollout in found[-KEPT:]]
+    def _written(self, system: str) -> list[Rollout]:
+        page = self._registry.rollouts(system, PAGE)
+        found = list(page.items)
+        while page.next_token and len(found) < KEPT:
+            page = self._registry.rollouts(system, PAGE, page.next_token)
+            found += page.items
+        return [_rollout(rollout) for rollout in found]
 
-    def get(self, rollout_id: str) -> Rollout | None:
-        """Return one; None when it is not known."""
-        try:
-            return _rollout(self._registry.rollout(rollout_id))
-        except NotFound:
-            return None
-
-    def by_key(self, key: str) -> Rollout | None:
-        """Return the rollout that was asked for with a key."""
-        return next((rollout for rollout in self.all() if key and rollout.key == key), None)
-
-    def begin(self, system: str, before: Mapping[str, str], after: Mapping[str, str], key: str = "") -> Rollout:
+    def begin(
+        self,
+        system: str,
+        before: Mapping[str, str],
+        after: Mapping[str, str],
+        key: str = "",
+        canary: float = 0.0,
+        gate: Mapping[str, Any] | None = None,
+    ) -> Rollout:
         """Write a new one down, from the set that runs, whatever was known of it.
 
         Raises:
@@ -66,7 +75,8 @@ class RegistryLog(RolloutLog):
         register(self._registry, self._store, [*before.values(), *after.values()])
         live = self._registry.adopt(system, before)
         changes = {slot: after.get(slot, "") for slot in {*before, *after} if before.get(slot) != after.get(slot)}
-        return _rollout(self._registry.begin_rollout(system, changes, live.generation, key=key))
+        found = self._registry.begin_rollout(system, changes, live.generation, canary or None, gate, key)
+        return self._put(_rollout(found))
 
     def advance(
         self, rollout: Rollout, state: str, reason: str = "", generation: int = 0, components: tuple[str, ...] = ()
@@ -79,10 +89,20 @@ class RegistryLog(RolloutLog):
         """
         details: dict[str, object] = {"generation": generation or rollout.generation}
         details |= {"components": list(components or rollout.components)}
-        if state == FLIPPING:
+        details |= {"offered_s": self.now() if state == CANARY else rollout.offered_s}
+        if state in (CANARY, FLIPPING) and rollout.state == LOADING:
             # Replicas verify what they load while they do.
             self._registry.advance(rollout.rollout_id, records.VERIFYING)
-        return _rollout(self._registry.advance(rollout.rollout_id, state, reason, details))
+        return self._put(_rollout(self._registry.advance(rollout.rollout_id, state, reason, details)))
+
+    def score(self, rollout: Rollout, scores: Mapping[str, float]) -> Rollout:
+        """Write down what was measured of it.
+
+        Raises:
+            Unavailable: The registry cannot be reached.
+        """
+        self._registry.score(rollout.rollout_id, scores)
+        return super().score(rollout, scores)
 
     def _systems(self) -> list[str]:
         page = self._registry.systems(limit=PAGE)
@@ -99,11 +119,15 @@ def _rollout(found: records.Rollout) -> Rollout:
         found.system,
         found.before.slots,
         found.after.slots,
-        int(found.details.get("generation", 0)),
-        _STATES[found.state],
-        found.why,
-        found.key,
-        tuple(found.details.get("components", ())),
-        found.began_at,
-        found.updated_at if found.ended else 0.0,
+        generation=int(found.details.get("generation", 0)),
+        state=_STATES[found.state],
+        reason=found.why,
+        key=found.key,
+        components=tuple(found.details.get("components", ())),
+        canary=found.canary or 0.0,
+        gate=found.gate or {},
+        scores=found.scores,
+        offered_s=float(found.details.get("offered_s", 0.0)),
+        begun_s=found.began_at,
+        ended_s=found.updated_at if found.ended else 0.0,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -13,11 +12,13 @@ from grpc_health.v1.health import aio as health_aio
 
 from anyplex.v1 import control_pb2_grpc
 from graph.errors import AnyplexError, Unavailable
+from services.artifacts import ArtifactStore
 from services.control.adapters import ClusterDirectory, GrpcReplicas
 from services.control.coordinator import Coordinator
-from services.control.ports import ComponentsPort, ShelfPort
-from services.control.rollouts import RolloutLog
+from services.control.ports import ComponentsPort, Ports, ShelfPort, SuitesPort
+from services.control.recorded import RegistryLog
 from services.control.service import ControlFace
+from services.registry import Registry
 from services.runtime.directory import answers
 from services.runtime.interceptors import interceptors
 from services.runtime.server import SERVER_OPTIONS, listen, token_metadata
@@ -37,26 +38,32 @@ class ControlHost:
 
     Args:
         address: Host and port to listen on.
-        log_path: File of the rollouts.
+        registry_url: Database of the registry.
+        store_paths: Where artifacts are.
         settings: Tokens.
         components: How components are started and removed.
         shelf: What artifacts are.
+        suites: Asks evaluation suites of canaries.
     """
 
     async def __init__(  # type: ignore[misc]
         self,
         address: tuple[str, int],
-        log_path: str,
+        registry_url: str,
+        store_paths: tuple[str, ...],
         settings: RuntimeSettings,
         components: ComponentsPort,
         shelf: ShelfPort,
+        suites: SuitesPort,
     ) -> None:
         set_up_logging(settings.log_level)
         channels = ChannelPool()
         channels.metadata = token_metadata(settings.control_token)
         directory = ClusterDirectory()
-        log = await asyncio.to_thread(RolloutLog, Path(log_path))
-        self._coordinator = Coordinator(directory, GrpcReplicas(channels), components, shelf, log)
+        registry = await asyncio.to_thread(Registry, registry_url)
+        log = await asyncio.to_thread(RegistryLog, registry, ArtifactStore(*store_paths))
+        ports = Ports(directory, GrpcReplicas(channels), components, shelf, suites)
+        self._coordinator = Coordinator(ports, log)
         self.address = f"{address[0]}:{address[1]}"
         server = grpc.aio.server(
             interceptors=interceptors(

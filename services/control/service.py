@@ -11,8 +11,10 @@ import grpc.aio
 from anyplex.v1 import control_pb2, control_pb2_grpc, types_pb2
 from graph.errors import InvalidRequest, NotFound, Unimplemented
 from services.control.coordinator import Coordinator
+from services.control.gates import GateSpec
 from services.control.ports import DirectoryPort, Tell
-from services.control.rollouts import Rollout
+from services.control.rollouts import ROLLED_BACK, Rollout
+from services.control.suites import completed
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -38,20 +40,21 @@ class ControlFace(control_pb2_grpc.ControlServiceServicer):
         self, request: control_pb2.SwapRequest, context: Context
     ) -> AsyncIterator[control_pb2.SwapResponse]:
         """Change slots of a system; goes on when the caller goes away."""
-        if request.canary_share or request.gate_suite or request.gate_thresholds:
-            raise Unimplemented("canaries are not there yet", "canary_share")
         if len(request.slots) > MAX_SLOTS or len(request.idempotency_key) > MAX_CHARS:
             raise InvalidRequest(f"at most {MAX_SLOTS} slots and a key of {MAX_CHARS} characters expected", "slots")
         for slot, version in request.slots.items():
             if len(version) > MAX_CHARS:
                 raise InvalidRequest("a version expected", f"slots[{slot[:MAX_CHARS]!r}]")
+        gate = await asyncio.to_thread(_gate_of, request)
         slots, key = dict(request.slots), request.idempotency_key
         steps: asyncio.Queue[control_pb2.SwapResponse | None] = asyncio.Queue()
 
         def tell(phase: str, line: str) -> None:
             steps.put_nowait(control_pb2.SwapResponse(phase=phase, line=line, rollout_id=self._last(request.system)))
 
-        task = self._keep(lambda told: self._coordinator.swap(request.system, slots, key, told), tell)
+        task = self._keep(
+            lambda told: self._coordinator.swap(request.system, slots, key, told, request.canary_share, gate), tell
+        )
         task.add_done_callback(lambda _: steps.put_nowait(None))
         while (step := await steps.get()) is not None:
             yield step
@@ -61,18 +64,10 @@ class ControlFace(control_pb2_grpc.ControlServiceServicer):
         self, request: control_pb2.RollBackRequest, context: Context
     ) -> control_pb2.RollBackResponse:
         """Go back to the set before; returns when it is live, while what was live drains."""
-        live = asyncio.Event()
-
-        def tell(phase: str, line: str) -> None:
-            if phase == "draining":
-                live.set()
-
-        task = self._keep(lambda told: self._coordinator.roll_back(request.system, told), tell)
-        waiting = asyncio.ensure_future(live.wait())
-        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        found = await task if task.done() else self._coordinator.log.all(request.system)[-1]
-        after = dict(found.after)
+        found = await self._until_live(lambda told: self._coordinator.roll_back(request.system, told))
+        found = found or self._coordinator.log.all(request.system)[-1]
+        taken_back = found.state == ROLLED_BACK
+        after = dict(found.before if taken_back else found.after)
         return control_pb2.RollBackResponse(versions=types_pb2.VersionSet(system=request.system, slots=after))
 
     async def GetRollout(  # noqa: N802 - name fixed by the contract
@@ -82,15 +77,7 @@ class ControlFace(control_pb2_grpc.ControlServiceServicer):
         found = self._coordinator.log.get(request.rollout_id or self._last(request.system))
         if found is None or (request.system and found.system != request.system):
             raise NotFound("no such rollout", "rollout_id")
-        return control_pb2.GetRolloutResponse(
-            rollout=control_pb2.Rollout(
-                rollout_id=found.rollout_id,
-                before=types_pb2.VersionSet(system=found.system, slots=found.before),
-                after=types_pb2.VersionSet(system=found.system, slots=found.after),
-                state=found.state,
-                reason=found.reason,
-            )
-        )
+        return control_pb2.GetRolloutResponse(rollout=_to_proto(found))
 
     async def Watch(  # noqa: N802 - name fixed by the contract
         self, request: control_pb2.WatchRequest, context: Context
@@ -143,12 +130,28 @@ class ControlFace(control_pb2_grpc.ControlServiceServicer):
     async def Promote(  # noqa: N802 - name fixed by the contract
         self, request: control_pb2.PromoteRequest, context: Context
     ) -> control_pb2.PromoteResponse:
-        """There are no canaries to promote."""
-        raise Unimplemented("canaries are not there yet", "rollout_id")
+        """Make a canary live; returns when it is, while what was live drains."""
+        found = await self._until_live(lambda told: self._coordinator.promote(request.rollout_id, told))
+        current = found or self._coordinator.log.get(request.rollout_id)
+        return control_pb2.PromoteResponse(rollout=None if current is None else _to_proto(current))
 
     def _last(self, system: str) -> str:
         rollouts = self._coordinator.log.all(system)
         return rollouts[-1].rollout_id if rollouts else ""
+
+    async def _until_live(self, work: Callable[[Tell], Awaitable[Rollout]]) -> Rollout | None:
+        """Wait until a change is everywhere; None while what was before still drains."""
+        live = asyncio.Event()
+
+        def tell(phase: str, line: str) -> None:
+            if phase == "draining":
+                live.set()
+
+        task = self._keep(work, tell)
+        waiting = asyncio.ensure_future(live.wait())
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        return await task if task.done() else None
 
     def _keep(self, work: Callable[[Tell], Awaitable[Rollout]], tell: Tell) -> asyncio.Task[Rollout]:
         """Let a change go to its end whatever becomes of the call that asked for it."""
@@ -162,3 +165,35 @@ class ControlFace(control_pb2_grpc.ControlServiceServicer):
         # Whoever asked may be gone: then nobody else reads how it ended.
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return task
+
+
+def _gate_of(request: control_pb2.SwapRequest) -> GateSpec | None:
+    """Read what decides about a canary; None for errors and latencies alone.
+
+    Raises:
+        InvalidRequest: The share is none, or there is a gate and no canary, or the gate makes no sense.
+        NotFound: There is no such suite.
+    """
+    if not 0.0 <= request.canary_share <= 1.0:
+        raise InvalidRequest(f"{request.canary_share:g}, 0 to 1 expected", "canary_share")
+    limits = dict(request.gate_limits)
+    if not (request.gate_suite or request.gate_thresholds or limits):
+        return None
+    if not request.canary_share:
+        raise InvalidRequest("a gate judges a canary: a share of sessions expected", "canary_share")
+    numbers = {name: int(value) if value.is_integer() else value for name, value in limits.items()}
+    content = {**numbers, "suite": request.gate_suite, "thresholds": dict(request.gate_thresholds)}
+    promotes = bool(request.gate_suite or request.gate_thresholds)
+    return completed(GateSpec.read({**content, "promotes": promotes}))
+
+
+def _to_proto(rollout: Rollout) -> control_pb2.Rollout:
+    return control_pb2.Rollout(
+        rollout_id=rollout.rollout_id,
+        before=types_pb2.VersionSet(system=rollout.system, slots=rollout.before),
+        after=types_pb2.VersionSet(system=rollout.system, slots=rollout.after),
+        state=rollout.state,
+        reason=rollout.reason,
+        scores=rollout.scores,
+        canary_share=rollout.canary,
+    )

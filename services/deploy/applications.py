@@ -9,8 +9,9 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from graph.plan import ComponentPlan
 from graph.profile import GatewaySettings
-from services.control.ports import ComponentsPort, ShelfPort
+from services.control.ports import ComponentsPort, ShelfPort, SuitesPort
 from services.control.server import ControlHost
+from services.deploy.control import Control
 from services.gateway.server import GatewayHost
 from services.runtime.component import Held
 from services.runtime.factory import ComponentSpec
@@ -81,7 +82,12 @@ def component_application(
 
 
 def control_application(
-    address: tuple[str, int], log_path: str, runtime: RuntimeSettings, components: ComponentsPort, shelf: ShelfPort
+    control: Control,
+    store_paths: tuple[str, ...],
+    runtime: RuntimeSettings,
+    components: ComponentsPort,
+    shelf: ShelfPort,
+    suites: SuitesPort,
 ) -> serve.Application:
     """Return the Serve application of the control service: one replica, on a fixed port."""
     deployment: Any = serve.deployment(
@@ -92,7 +98,9 @@ def control_application(
         health_check_timeout_s=HEALTH_TIMEOUT_S,
         graceful_shutdown_timeout_s=1.0,
     )(ControlHost)
-    application: serve.Application = deployment.bind(address, log_path, runtime, components, shelf)
+    application: serve.Application = deployment.bind(
+        (control.host, control.port), control.registry_url, store_paths, runtime, components, shelf, suites
+    )
     return application
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Control:
-    """Where the control service listens, and where it writes rollouts down.
+    """Where the control service listens, and which registry it writes to.
 
     Attributes:
         host: Address it listens on.
         port: Port; the same after a restart.
-        log_path: File of the rollouts.
+        registry_url: Database of the registry, where rollouts are written down.
     """
 
     host: str
     port: int
-    log_path: str
+    registry_url: str

@@ -27,6 +27,7 @@ from services.deploy.state import (
     home,
     process_start,
     read_state,
+    registry_of,
     remove_state,
     replicas_of,
     write_state,
@@ -201,6 +202,7 @@ class Cluster:
             component_token=inside.data_token,
             control_address=f"{control.host}:{control.port}",
             control_token=inside.control_token,
+            registry_url=control.registry_url,
             systems=tuple(deployment.systems),
             profile=deployment.profile.name,
             components={c.id: [c.kind, c.type, *(f"{s}.{n}" for s, n in c.uses)] for c in deployment.components},
@@ -218,10 +220,8 @@ class Cluster:
         self.say(f"ready at {self.state.address}: {', '.join(deployment.systems)}")
 
     def _control(self, host: str) -> Control:
-        """Choose where the control service listens; what it wrote down for an earlier cluster is over."""
-        path = home() / "rollouts" / f"{self.options.name}.json"
-        path.unlink(missing_ok=True)
-        return Control(host, _free_port(host), str(path))
+        """Choose where the control service listens, and the registry it writes to."""
+        return Control(host, _free_port(host), registry_of(self.options.name))
 
     def watch(self, stop: threading.Event) -> None:
         """Keep the list of replicas up to date until told to stop."""

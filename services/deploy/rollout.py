@@ -16,6 +16,7 @@ from anyplex.v1 import component_pb2, component_pb2_grpc
 from graph.errors import FailedPrecondition, Unavailable
 from graph.plan import ComponentPlan
 from graph.profile import GatewaySettings
+from services.control.asking import SuitesByCommand
 from services.deploy.applications import (
     CONTROL_APP,
     GATEWAY_APP,
@@ -58,11 +59,17 @@ def deploy(
     edge_application = gateway_application(gateway, edge, inside.data_token)
     targets.append(serve.RunTarget(target=edge_application, name=GATEWAY_APP, route_prefix=None))
     control_app = control_application(
-        (control.host, control.port), control.log_path, inside,
-        ServeComponents(deployment.store_paths, inside), StoreShelf(deployment.store_paths),
+        control, deployment.store_paths, inside, ServeComponents(deployment.store_paths, inside),
+        StoreShelf(deployment.store_paths), SuitesByCommand(_reached(gateway), edge.data_token, edge.tls is not None),
     )  # fmt: skip
     targets.append(serve.RunTarget(target=control_app, name=CONTROL_APP, route_prefix=None))
     serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+
+def _reached(gateway: GatewaySettings) -> str:
+    """Return where this machine reaches a gateway that listens on every address."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "[::1]"}.get(gateway.host, gateway.host)  # noqa: S104 - nothing is bound
+    return f"{host}:{gateway.port}"
 
 
 def static_entry(plan: ComponentPlan, token: str) -> Entry:

@@ -46,6 +46,7 @@ class ClusterState:
         component_token: Token that components ask for.
         control_address: host:port of the control service.
         control_token: Token that it asks for.
+        registry_url: Database of the registry that it writes to.
         log_path: Where the process writes its log; "" when it has a terminal.
         started_at: Seconds since 1970.
         systems: Systems it runs.
@@ -76,6 +77,7 @@ class ClusterState:
     process_start: int = 0
     control_address: str = ""
     control_token: str = ""
+    registry_url: str = ""
 
     def alive(self) -> bool:
         """Return whether its process runs."""
@@ -87,6 +89,11 @@ class ClusterState:
             return True
         state, start = _process(self.pid)
         return state != "Z" and self.process_start in (0, start)
+
+
+def registry_of(name: str) -> str:
+    """Return the registry of a cluster: what ``ANYPLEX_REGISTRY`` names, else a file of its own."""
+    return os.environ.get("ANYPLEX_REGISTRY", "") or f"sqlite:///{home() / 'registry' / f'{name}.db'}"
 
 
 def _process(pid: int) -> tuple[str, int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from anyplex import AnyplexError, AsyncClient, Cancelled, PermissionDenied, Reply, Unauthenticated, Unavailable
@@ -26,11 +26,13 @@ class RunSettings:
         system: System to ask.
         concurrency: Requests at a time.
         deadline_s: Longest time for one answer.
+        pinned: Versions to ask instead of the live ones, by slot.
     """
 
     system: str
     concurrency: int = 8
     deadline_s: float = 120.0
+    pinned: Mapping[str, str] = field(default_factory=dict)
 
 
 async def ask_all(
@@ -103,6 +105,7 @@ async def _ask(
             case.parts,
             history=case.history,
             system=settings.system,
+            pinned_versions=settings.pinned,
             seed=case.number,
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,

@@ -21,11 +21,15 @@ class Pin:
         plan: The plan of its set.
         versions: Slot to version.
         repinned: True when its session's earlier set was not there any more.
+        rollout: Rollout that it is counted for, on the canary's side or on that of the live set; "" for none.
+        is_canary: Whether it runs the canary's set.
     """
 
     plan: SystemPlan
     versions: Mapping[str, str]
     repinned: bool = False
+    rollout: str = ""
+    is_canary: bool = False
 
 
 class Pinning:
@@ -62,7 +66,10 @@ class Pinning:
         chosen, repinned = self.sessions.pin(
             owner, session_id, live.system, _set_of(offered), lambda versions: self._is_resident(live, versions)
         )
-        pin = Pin(self._plan_with(live, chosen) or live, {**chosen, **stated}, repinned)
+        plan = self._plan_with(live, chosen) or live
+        # Whoever names versions was not chosen by chance: it says nothing about either set.
+        rollout, is_canary = ("", False) if stated else self._side(live, plan)
+        pin = Pin(plan, {**chosen, **stated}, repinned, rollout, is_canary)
         self._pins.add(pin)
         return pin
 
@@ -73,6 +80,13 @@ class Pinning:
     def in_use(self) -> frozenset[Place]:
         """Return where which versions are needed by requests that have not ended."""
         return frozenset(place for pin in self._pins for place in pin.plan.places(pin.versions))
+
+    def _side(self, live: SystemPlan, plan: SystemPlan) -> tuple[str, bool]:
+        """Return the canary's rollout, if there is one, and on which side of the comparison a plan is."""
+        canary = next((kept.canary for kept in self.routes.snapshot.sets(live.system) if kept.canary), None)
+        if canary is None or (plan.canary is None and plan is not live):
+            return "", False
+        return canary.rollout, plan.canary is not None
 
     def _offered(self, live: SystemPlan, owner: str, session_id: str, request_id: str) -> SystemPlan:
         """Return the plan that a request gets which is bound to none yet: the live one, or a canary's."""

@@ -30,6 +30,7 @@ from graph.executor import Executor
 from graph.plan import SystemPlan
 from graph.profile import GatewaySettings
 from services.gateway.admission import AdmissionGate
+from services.gateway.canaries import CanaryCounts
 from services.gateway.media import MediaStore, StoredMedium
 from services.gateway.pinning import Pin, Pinning
 from services.runtime import convert
@@ -82,6 +83,7 @@ class Runner:
         self.tracing = tracing
         self.gate = AdmissionGate(settings.max_concurrent, settings.queue_limit)
         self.pinning = Pinning(routes)
+        self.canaries = CanaryCounts(routes)
         self._executor = Executor(caller)
         self._cards_checked: tuple[str, int] = ("", -1)
         self._misfits: dict[str, str] = {}
@@ -265,6 +267,7 @@ class Runner:
 
     async def _produce(self, accepted: Accepted, trace_parent: str, events: Channel[gateway_pb2.Event]) -> None:
         request, begun_s = accepted.request, time.monotonic()
+        failure: BaseException | None = None
         try:
             async with asyncio.timeout(accepted.deadline_s - begun_s), self.gate.admit(request.priority):
                 self.metrics.queue_s.observe(time.monotonic() - begun_s)
@@ -274,10 +277,17 @@ class Runner:
                 with self.tracing.span("request", trace_parent, request_id=request.request_id) as parent:
                     async with contextlib.aclosing(self._events(accepted, parent, begun_s)) as stream:
                         async for event in stream:
+                            if event.HasField("media_failed"):
+                                failure = Internal("a medium could not be made")
                             await events.put(event)
         except TimeoutError as error:
-            raise DeadlineExceeded("the deadline passed") from error
+            failure = DeadlineExceeded("the deadline passed")
+            raise failure from error
+        except BaseException as error:
+            failure = error
+            raise
         finally:
+            self.canaries.note(accepted.pin, time.monotonic() - begun_s, failure)
             self.metrics.latency_s.observe(time.monotonic() - begun_s)
             events.close()
 

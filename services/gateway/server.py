@@ -161,6 +161,7 @@ class GatewayHost:
         await self._routes.start()
         server = GatewayServer(self._routes, settings, runtime, component_token)
         self._routes.in_use = server.runner.pinning.in_use
+        self._routes.compared = server.runner.canaries.compared
         await server.start()
         self._server = server
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -22,12 +22,6 @@ CONNECTIONS = 8
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x616E79706C6578
 """Any number that nobody else locks: "anyplex"."""
-
-
-def url_from_env(env: Mapping[str, str] = os.environ) -> str:
-    """Return the database that ``ANYPLEX_REGISTRY`` names, else a file under ``ANYPLEX_HOME``."""
-    home = Path(env.get("ANYPLEX_HOME", "") or Path.home() / ".anyplex")
-    return env.get("ANYPLEX_REGISTRY", "") or f"sqlite:///{home / 'registry.db'}"
 
 
 class Database:

@@ -15,6 +15,7 @@ from ray import serve
 from graph.plan import Place
 from services.runtime.directory import HEARTBEAT_S, Directory, Entry, Routes, Snapshot, disconnected
 from services.runtime.live_sets import Attendance
+from services.runtime.tally import Compared
 
 logger = logging.getLogger("anyplex.cluster")
 
@@ -59,6 +60,7 @@ class ClusterRoutes(Routes):
 
     Attributes:
         in_use: Returns the places that requests accepted here need.
+        compared: Returns what was seen here of canaries, by rollout.
     """
 
     def __init__(self, keep_systems: bool = False) -> None:
@@ -67,6 +69,7 @@ class ClusterRoutes(Routes):
         self._keep_systems = keep_systems
         self._id = uuid.uuid4().hex
         self.in_use: Callable[[], frozenset[Place]] = frozenset
+        self.compared: Callable[[], dict[str, Compared]] = dict
         self._task: asyncio.Task[None] | None = None
         self._waking: dict[str, asyncio.Task[None]] = {}
         self._reports: set[asyncio.Task[None]] = set()
@@ -89,7 +92,7 @@ class ClusterRoutes(Routes):
                 await self._task
 
     def _attendance(self) -> Attendance | None:
-        return Attendance(self._id, self.in_use()) if self._keep_systems else None
+        return Attendance(self._id, self.in_use(), self.compared()) if self._keep_systems else None
 
     def _poll_s(self) -> float:
         if not self._keep_systems:

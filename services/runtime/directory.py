@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from graph.plan import Place, SystemPlan
 from services.runtime.live_sets import Attendance, Gateways, LiveSets, Stamp
+from services.runtime.tally import Compared
 
 HEARTBEAT_S = 1.0
 EXPIRE_S = 5.0
@@ -218,6 +219,7 @@ class Directory:
         """Set the plans whose versions replicas load beside the live ones, from their start on."""
         if self._sets.kept.get(system, ()) != plans:
             self._sets.kept[system] = plans
+            self._gateways.forget(self._sets.canaries)
             self._bump()
         return self._epoch, self._generation
 
@@ -234,6 +236,10 @@ class Directory:
             self._sets.leaving = places
             self._bump()
         return self._epoch, self._generation
+
+    async def compared(self, rollout: str) -> Compared:
+        """Return what gateways have seen of a canary, and of the live set meanwhile."""
+        return self._gateways.compared(rollout)
 
     async def behind(self, stamp: Stamp, timeout_s: float) -> list[str]:
         """Wait until every gateway has taken a snapshot over; returns those that have not."""

@@ -6,11 +6,12 @@ Pure bookkeeping; ``services.runtime.directory`` wakes whoever waits for a chang
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from graph.plan import Place, SystemPlan
 from services.runtime.component import Held
+from services.runtime.tally import Compared
 
 SILENT_S = 4.0
 """A gateway that was not heard of for so long is gone: it asks every second."""
@@ -26,10 +27,12 @@ class Attendance:
     Attributes:
         gateway: Its id, unique for the life of its process.
         in_use: Where which versions are needed by requests it has accepted and not answered.
+        compared: What it has seen of canaries, by rollout.
     """
 
     gateway: str
     in_use: frozenset[Place] = frozenset()
+    compared: Mapping[str, Compared] = field(default_factory=dict)
 
 
 class LiveSets:
@@ -66,6 +69,11 @@ class LiveSets:
         if newer:
             self.leaving |= leaving
         return bool(newer)
+
+    @property
+    def canaries(self) -> frozenset[str]:
+        """Rollouts whose set a share of sessions gets."""
+        return frozenset(plan.canary.rollout for plans in self.kept.values() for plan in plans if plan.canary)
 
     def flip(self, plan: SystemPlan, expected: int, kept: Iterable[SystemPlan]) -> bool:
         """Make a plan live if the generation expected still is; returns whether it was."""
@@ -123,10 +131,13 @@ class Gateways:
         self._clock = clock
         self._since_s = clock()
         self._seen: dict[str, _Seen] = {}
+        self._compared: dict[str, Mapping[str, Compared]] = {}
 
     def attend(self, attendance: Attendance, generation: int) -> None:
         """Note that a gateway has taken a snapshot over."""
         self._seen[attendance.gateway] = _Seen(generation, self._clock(), attendance.in_use)
+        if attendance.compared:
+            self._compared[attendance.gateway] = attendance.compared
 
     def behind(self, generation: int) -> list[str]:
         """Return the gateways that have not taken a generation over yet.
@@ -141,3 +152,12 @@ class Gateways:
     def needs(self, places: frozenset[Place]) -> bool:
         """Return whether a request somewhere still needs one of these."""
         return any(seen.in_use & places for seen in self._seen.values())
+
+    def compared(self, rollout: str) -> Compared:
+        """Return what all gateways have seen of a canary, those that are gone by now among them."""
+        return sum((seen[rollout] for seen in self._compared.values() if rollout in seen), Compared())
+
+    def forget(self, rollouts: Collection[str]) -> None:
+        """Forget what was seen of all canaries but these."""
+        left = {name: {r: c for r, c in seen.items() if r in rollouts} for name, seen in self._compared.items()}
+        self._compared = {name: seen for name, seen in left.items() if seen}

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from anyplex.v1 import types_pb2 as anyplex_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61nyplex/v1/control.proto\x12\nanyplex.v1\x1a\x16\x61nyplex/v1/types.proto\"P\n\x12\x41pplySystemRequest\x12\x13\n\x0bsystem_yaml\x18\x01 \x01(\t\x12\x14\n\x0cprofile_yaml\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"1\n\x13\x41pplySystemResponse\x12\x0c\n\x04line\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\"%\n\x13\x44\x65leteSystemRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteSystemResponse\"\xa7\x01\n\x16RegisterVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12H\n\x0b\x61nnotations\x18\x02 \x03(\x0b\x32\x33.anyplex.v1.RegisterVersionRequest.AnnotationsEntry\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\x17RegisterVersionResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\"L\n\x13ListVersionsRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"[\n\x14ListVersionsResponse\x12*\n\x08versions\x18\x01 \x03(\x0b\x32\x18.anyplex.v1.KnownVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc0\x01\n\x0cKnownVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12>\n\x0b\x61nnotations\x18\x04 \x03(\x0b\x32).anyplex.v1.KnownVersion.AnnotationsEntry\x12\x0f\n\x07live_in\x18\x05 \x03(\t\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbe\x02\n\x0bSwapRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x31\n\x05slots\x18\x02 \x03(\x0b\x32\".anyplex.v1.SwapRequest.SlotsEntry\x12\x14\n\x0c\x63\x61nary_share\x18\x03 \x01(\x01\x12\x12\n\ngate_suite\x18\x04 \x01(\t\x12\x44\n\x0fgate_thresholds\x18\x05 \x03(\x0b\x32+.anyplex.v1.SwapRequest.GateThresholdsEntry\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\x1a,\n\nSlotsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x35\n\x13GateThresholdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"?\n\x0cSwapResponse\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\t\x12\x12\n\nrollout_id\x18\x03 \x01(\t\"7\n\x11GetRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0e\n\x06system\x18\x02 \x01(\t\":\n\x12GetRolloutResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.anyplex.v1.Rollout\"\xeb\x01\n\x07Rollout\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12&\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x16.anyplex.v1.VersionSet\x12%\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x16.anyplex.v1.VersionSet\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12/\n\x06scores\x18\x06 \x03(\x0b\x32\x1f.anyplex.v1.Rollout.ScoresEntry\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"$\n\x0ePromoteRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\"7\n\x0fPromoteResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.anyplex.v1.Rollout\"!\n\x0fRollBackRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\"<\n\x10RollBackResponse\x12(\n\x08versions\x18\x01 \x01(\x0b\x32\x16.anyplex.v1.VersionSet\"\x1e\n\x0cWatchRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\"M\n\rWatchResponse\x12(\n\x08versions\x18\x01 \x01(\x0b\x32\x16.anyplex.v1.VersionSet\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x32\xb9\x05\n\x0e\x43ontrolService\x12P\n\x0b\x41pplySystem\x12\x1e.anyplex.v1.ApplySystemRequest\x1a\x1f.anyplex.v1.ApplySystemResponse0\x01\x12Q\n\x0c\x44\x65leteSystem\x12\x1f.anyplex.v1.DeleteSystemRequest\x1a .anyplex.v1.DeleteSystemResponse\x12Z\n\x0fRegisterVersion\x12\".anyplex.v1.RegisterVersionRequest\x1a#.anyplex.v1.RegisterVersionResponse\x12Q\n\x0cListVersions\x12\x1f.anyplex.v1.ListVersionsRequest\x1a .anyplex.v1.ListVersionsResponse\x12;\n\x04Swap\x12\x17.anyplex.v1.SwapRequest\x1a\x18.anyplex.v1.SwapResponse0\x01\x12K\n\nGetRollout\x12\x1d.anyplex.v1.GetRolloutRequest\x1a\x1e.anyplex.v1.GetRolloutResponse\x12\x42\n\x07Promote\x12\x1a.anyplex.v1.PromoteRequest\x1a\x1b.anyplex.v1.PromoteResponse\x12\x45\n\x08RollBack\x12\x1b.anyplex.v1.RollBackRequest\x1a\x1c.anyplex.v1.RollBackResponse\x12>\n\x05Watch\x12\x18.anyplex.v1.WatchRequest\x1a\x19.anyplex.v1.WatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x61nyplex/v1/control.proto\x12\nanyplex.v1\x1a\x16\x61nyplex/v1/types.proto\"P\n\x12\x41pplySystemRequest\x12\x13\n\x0bsystem_yaml\x18\x01 \x01(\t\x12\x14\n\x0cprofile_yaml\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"1\n\x13\x41pplySystemResponse\x12\x0c\n\x04line\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\"%\n\x13\x44\x65leteSystemRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteSystemResponse\"\xa7\x01\n\x16RegisterVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12H\n\x0b\x61nnotations\x18\x02 \x03(\x0b\x32\x33.anyplex.v1.RegisterVersionRequest.AnnotationsEntry\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\x17RegisterVersionResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\"L\n\x13ListVersionsRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"[\n\x14ListVersionsResponse\x12*\n\x08versions\x18\x01 \x03(\x0b\x32\x18.anyplex.v1.KnownVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc0\x01\n\x0cKnownVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12>\n\x0b\x61nnotations\x18\x04 \x03(\x0b\x32).anyplex.v1.KnownVersion.AnnotationsEntry\x12\x0f\n\x07live_in\x18\x05 \x03(\t\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaf\x03\n\x0bSwapRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x31\n\x05slots\x18\x02 \x03(\x0b\x32\".anyplex.v1.SwapRequest.SlotsEntry\x12\x14\n\x0c\x63\x61nary_share\x18\x03 \x01(\x01\x12\x12\n\ngate_suite\x18\x04 \x01(\t\x12\x44\n\x0fgate_thresholds\x18\x05 \x03(\x0b\x32+.anyplex.v1.SwapRequest.GateThresholdsEntry\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\x12<\n\x0bgate_limits\x18\x07 \x03(\x0b\x32\'.anyplex.v1.SwapRequest.GateLimitsEntry\x1a,\n\nSlotsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x35\n\x13GateThresholdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x31\n\x0fGateLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"?\n\x0cSwapResponse\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\t\x12\x12\n\nrollout_id\x18\x03 \x01(\t\"7\n\x11GetRolloutRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x0e\n\x06system\x18\x02 \x01(\t\":\n\x12GetRolloutResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.anyplex.v1.Rollout\"\x81\x02\n\x07Rollout\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12&\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x16.anyplex.v1.VersionSet\x12%\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x16.anyplex.v1.VersionSet\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12/\n\x06scores\x18\x06 \x03(\x0b\x32\x1f.anyplex.v1.Rollout.ScoresEntry\x12\x14\n\x0c\x63\x61nary_share\x18\x07 \x01(\x01\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"$\n\x0ePromoteRequest\x12\x12\n\nrollout_id\x18\x01 \x01(\t\"7\n\x0fPromoteResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.anyplex.v1.Rollout\"!\n\x0fRollBackRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\"<\n\x10RollBackResponse\x12(\n\x08versions\x18\x01 \x01(\x0b\x32\x16.anyplex.v1.VersionSet\"\x1e\n\x0cWatchRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\"M\n\rWatchResponse\x12(\n\x08versions\x18\x01 \x01(\x0b\x32\x16.anyplex.v1.VersionSet\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x32\xb9\x05\n\x0e\x43ontrolService\x12P\n\x0b\x41pplySystem\x12\x1e.anyplex.v1.ApplySystemRequest\x1a\x1f.anyplex.v1.ApplySystemResponse0\x01\x12Q\n\x0c\x44\x65leteSystem\x12\x1f.anyplex.v1.DeleteSystemRequest\x1a .anyplex.v1.DeleteSystemResponse\x12Z\n\x0fRegisterVersion\x12\".anyplex.v1.RegisterVersionRequest\x1a#.anyplex.v1.RegisterVersionResponse\x12Q\n\x0cListVersions\x12\x1f.anyplex.v1.ListVersionsRequest\x1a .anyplex.v1.ListVersionsResponse\x12;\n\x04Swap\x12\x17.anyplex.v1.SwapRequest\x1a\x18.anyplex.v1.SwapResponse0\x01\x12K\n\nGetRollout\x12\x1d.anyplex.v1.GetRolloutRequest\x1a\x1e.anyplex.v1.GetRolloutResponse\x12\x42\n\x07Promote\x12\x1a.anyplex.v1.PromoteRequest\x1a\x1b.anyplex.v1.PromoteResponse\x12\x45\n\x08RollBack\x12\x1b.anyplex.v1.RollBackRequest\x1a\x1c.anyplex.v1.RollBackResponse\x12>\n\x05Watch\x12\x18.anyplex.v1.WatchRequest\x1a\x19.anyplex.v1.WatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SWAPREQUEST_SLOTSENTRY']._serialized_options = b'8\001'
   _globals['_SWAPREQUEST_GATETHRESHOLDSENTRY']._loaded_options = None
   _globals['_SWAPREQUEST_GATETHRESHOLDSENTRY']._serialized_options = b'8\001'
+  _globals['_SWAPREQUEST_GATELIMITSENTRY']._loaded_options = None
+  _globals['_SWAPREQUEST_GATELIMITSENTRY']._serialized_options = b'8\001'
   _globals['_ROLLOUT_SCORESENTRY']._loaded_options = None
   _globals['_ROLLOUT_SCORESENTRY']._serialized_options = b'8\001'
   _globals['_APPLYSYSTEMREQUEST']._serialized_start=64
@@ -65,33 +67,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KNOWNVERSION_ANNOTATIONSENTRY']._serialized_start=378
   _globals['_KNOWNVERSION_ANNOTATIONSENTRY']._serialized_end=428
   _globals['_SWAPREQUEST']._serialized_start=841
-  _globals['_SWAPREQUEST']._serialized_end=1159
-  _globals['_SWAPREQUEST_SLOTSENTRY']._serialized_start=1060
-  _globals['_SWAPREQUEST_SLOTSENTRY']._serialized_end=1104
-  _globals['_SWAPREQUEST_GATETHRESHOLDSENTRY']._serialized_start=1106
-  _globals['_SWAPREQUEST_GATETHRESHOLDSENTRY']._serialized_end=1159
-  _globals['_SWAPRESPONSE']._serialized_start=1161
-  _globals['_SWAPRESPONSE']._serialized_end=1224
-  _globals['_GETROLLOUTREQUEST']._serialized_start=1226
-  _globals['_GETROLLOUTREQUEST']._serialized_end=1281
-  _globals['_GETROLLOUTRESPONSE']._serialized_start=1283
-  _globals['_GETROLLOUTRESPONSE']._serialized_end=1341
-  _globals['_ROLLOUT']._serialized_start=1344
-  _globals['_ROLLOUT']._serialized_end=1579
-  _globals['_ROLLOUT_SCORESENTRY']._serialized_start=1534
-  _globals['_ROLLOUT_SCORESENTRY']._serialized_end=1579
-  _globals['_PROMOTEREQUEST']._serialized_start=1581
-  _globals['_PROMOTEREQUEST']._serialized_end=1617
-  _globals['_PROMOTERESPONSE']._serialized_start=1619
-  _globals['_PROMOTERESPONSE']._serialized_end=1674
-  _globals['_ROLLBACKREQUEST']._serialized_start=1676
-  _globals['_ROLLBACKREQUEST']._serialized_end=1709
-  _globals['_ROLLBACKRESPONSE']._serialized_start=1711
-  _globals['_ROLLBACKRESPONSE']._serialized_end=1771
-  _globals['_WATCHREQUEST']._serialized_start=1773
-  _globals['_WATCHREQUEST']._serialized_end=1803
-  _globals['_WATCHRESPONSE']._serialized_start=1805
-  _globals['_WATCHRESPONSE']._serialized_end=1882
-  _globals['_CONTROLSERVICE']._serialized_start=1885
-  _globals['_CONTROLSERVICE']._serialized_end=2582
+  _globals['_SWAPREQUEST']._serialized_end=1272
+  _globals['_SWAPREQUEST_SLOTSENTRY']._serialized_start=1122
+  _globals['_SWAPREQUEST_SLOTSENTRY']._serialized_end=1166
+  _globals['_SWAPREQUEST_GATETHRESHOLDSENTRY']._serialized_start=1168
+  _globals['_SWAPREQUEST_GATETHRESHOLDSENTRY']._serialized_end=1221
+  _globals['_SWAPREQUEST_GATELIMITSENTRY']._serialized_start=1223
+  _globals['_SWAPREQUEST_GATELIMITSENTRY']._serialized_end=1272
+  _globals['_SWAPRESPONSE']._serialized_start=1274
+  _globals['_SWAPRESPONSE']._serialized_end=1337
+  _globals['_GETROLLOUTREQUEST']._serialized_start=1339
+  _globals['_GETROLLOUTREQUEST']._serialized_end=1394
+  _globals['_GETROLLOUTRESPONSE']._serialized_start=1396
+  _globals['_GETROLLOUTRESPONSE']._serialized_end=1454
+  _globals['_ROLLOUT']._serialized_start=1457
+  _globals['_ROLLOUT']._serialized_end=1714
+  _globals['_ROLLOUT_SCORESENTRY']._serialized_start=1669
+  _globals['_ROLLOUT_SCORESENTRY']._serialized_end=1714
+  _globals['_PROMOTEREQUEST']._serialized_start=1716
+  _globals['_PROMOTEREQUEST']._serialized_end=1752
+  _globals['_PROMOTERESPONSE']._serialized_start=1754
+  _globals['_PROMOTERESPONSE']._serialized_end=1809
+  _globals['_ROLLBACKREQUEST']._serialized_start=1811
+  _globals['_ROLLBACKREQUEST']._serialized_end=1844
+  _globals['_ROLLBACKRESPONSE']._serialized_start=1846
+  _globals['_ROLLBACKRESPONSE']._serialized_end=1906
+  _globals['_WATCHREQUEST']._serialized_start=1908
+  _globals['_WATCHREQUEST']._serialized_end=1938
+  _globals['_WATCHRESPONSE']._serialized_start=1940
+  _globals['_WATCHRESPONSE']._serialized_end=2017
+  _globals['_CONTROLSERVICE']._serialized_start=2020
+  _globals['_CONTROLSERVICE']._serialized_end=2717
 # @@protoc_insertion_point(module_scope)

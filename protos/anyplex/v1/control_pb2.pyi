@@ -96,7 +96,7 @@ class KnownVersion(_message.Message):
     def __init__(self, version: _Optional[str] = ..., kind: _Optional[str] = ..., type: _Optional[str] = ..., annotations: _Optional[_Mapping[str, str]] = ..., live_in: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SwapRequest(_message.Message):
-    __slots__ = ("system", "slots", "canary_share", "gate_suite", "gate_thresholds", "idempotency_key")
+    __slots__ = ("system", "slots", "canary_share", "gate_suite", "gate_thresholds", "idempotency_key", "gate_limits")
     class SlotsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -111,19 +111,28 @@ class SwapRequest(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class GateLimitsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     SYSTEM_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
     GATE_SUITE_FIELD_NUMBER: _ClassVar[int]
     GATE_THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    GATE_LIMITS_FIELD_NUMBER: _ClassVar[int]
     system: str
     slots: _containers.ScalarMap[str, str]
     canary_share: float
     gate_suite: str
     gate_thresholds: _containers.ScalarMap[str, float]
     idempotency_key: str
-    def __init__(self, system: _Optional[str] = ..., slots: _Optional[_Mapping[str, str]] = ..., canary_share: _Optional[float] = ..., gate_suite: _Optional[str] = ..., gate_thresholds: _Optional[_Mapping[str, float]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    gate_limits: _containers.ScalarMap[str, float]
+    def __init__(self, system: _Optional[str] = ..., slots: _Optional[_Mapping[str, str]] = ..., canary_share: _Optional[float] = ..., gate_suite: _Optional[str] = ..., gate_thresholds: _Optional[_Mapping[str, float]] = ..., idempotency_key: _Optional[str] = ..., gate_limits: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class SwapResponse(_message.Message):
     __slots__ = ("phase", "line", "rollout_id")
@@ -150,7 +159,7 @@ class GetRolloutResponse(_message.Message):
     def __init__(self, rollout: _Optional[_Union[Rollout, _Mapping]] = ...) -> None: ...
 
 class Rollout(_message.Message):
-    __slots__ = ("rollout_id", "before", "after", "state", "reason", "scores")
+    __slots__ = ("rollout_id", "before", "after", "state", "reason", "scores", "canary_share")
     class ScoresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -164,13 +173,15 @@ class Rollout(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
+    CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
     rollout_id: str
     before: _types_pb2.VersionSet
     after: _types_pb2.VersionSet
     state: str
     reason: str
     scores: _containers.ScalarMap[str, float]
-    def __init__(self, rollout_id: _Optional[str] = ..., before: _Optional[_Union[_types_pb2.VersionSet, _Mapping]] = ..., after: _Optional[_Union[_types_pb2.VersionSet, _Mapping]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., scores: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    canary_share: float
+    def __init__(self, rollout_id: _Optional[str] = ..., before: _Optional[_Union[_types_pb2.VersionSet, _Mapping]] = ..., after: _Optional[_Union[_types_pb2.VersionSet, _Mapping]] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., scores: _Optional[_Mapping[str, float]] = ..., canary_share: _Optional[float] = ...) -> None: ...
 
 class PromoteRequest(_message.Message):
     __slots__ = ("rollout_id",)

@@ -15,7 +15,7 @@ from tests.unit.cli.conftest import Cli
 @pytest.fixture
 def registry(tmp_path: Path, cli: Cli) -> Registry:
     """The registry that the command line opens, "s" having swapped once and failed once."""
-    registry = Registry(f"sqlite:///{tmp_path}/home/registry.db")
+    registry = Registry(f"sqlite:///{tmp_path}/home/registry/default.db")
     for number in range(3):
         registry.put_artifact(f"v{number}", "encoder", "x", "hash", {"scores": {"test": number / 2}})
     registry.establish("s", {"see": "v0", "think": "v0"})

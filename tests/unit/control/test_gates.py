@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from graph.errors import InvalidRequest
 from services.control.gates import Decision, GateSpec, Seen, Verdict, decide
-from services.control.tally import GROWTH, N_BUCKETS, Tally
+from services.runtime.tally import GROWTH, N_BUCKETS, Tally
 
 latencies = st.lists(st.floats(0.002, 100.0), min_size=1, max_size=300)
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -14,11 +13,9 @@ from services.registry import Registry
 MakeLog = Callable[[], RolloutLog]
 
 
-@pytest.fixture(params=["file", "registry"])
-def make_log(request: pytest.FixtureRequest, tmp_path: Path, registry: Registry, store: ArtifactStore) -> MakeLog:
+@pytest.fixture
+def make_log(registry: Registry, store: ArtifactStore) -> MakeLog:
     """Opens what was written down, as a control service that starts again does."""
-    if request.param == "file":
-        return lambda: RolloutLog(tmp_path / "rollouts.json")
     return lambda: RegistryLog(registry, store)
 
 

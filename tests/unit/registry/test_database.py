@@ -12,7 +12,6 @@ from sqlalchemy import create_engine, text
 
 from graph.errors import FailedPrecondition, InvalidRequest, Unavailable
 from services.registry import Registry
-from services.registry.database import url_from_env
 from services.registry.tables import Base
 
 PROCESSES = 6
@@ -75,8 +74,3 @@ def test_a_database_that_goes_away_is_unavailable(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(Unavailable, match="no such table"):
         registry.live("s")
-
-
-def test_the_environment_says_where(tmp_path: Path) -> None:
-    assert url_from_env({"ANYPLEX_HOME": str(tmp_path)}) == f"sqlite:///{tmp_path}/registry.db"
-    assert url_from_env({"ANYPLEX_REGISTRY": "postgresql://x"}) == "postgresql://x"

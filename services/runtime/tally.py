@@ -90,6 +90,13 @@ class Tally:
         upper = math.inf if high * count >= count else self._at_rank(math.ceil(high * count))
         return (self._at_rank(math.floor(low * count)), upper)
 
+    def __add__(self, other: Tally) -> Tally:
+        """Return both together."""
+        both = Tally()
+        for one in (self, other):
+            both.add(one.requests, one.errors, one.buckets)
+        return both
+
     def _at_rank(self, rank: int) -> float:
         if rank < 1:
             return 0.0 if sum(self.buckets) else math.inf
@@ -99,3 +106,20 @@ class Tally:
             if seen >= rank:
                 return LEAST_S * GROWTH**index
         return math.inf
+
+
+@dataclass
+class Compared:
+    """What was seen of a canary, and of the live set since there is that canary.
+
+    Attributes:
+        canary: Requests of the canary's sessions.
+        live: Requests of all others that ran the live set.
+    """
+
+    canary: Tally = field(default_factory=Tally)
+    live: Tally = field(default_factory=Tally)
+
+    def __add__(self, other: Compared) -> Compared:
+        """Return both together."""
+        return Compared(self.canary + other.canary, self.live + other.live)
