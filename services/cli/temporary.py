@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -23,11 +25,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
 def temporary_cluster(
     systems: tuple[str, ...], purpose: str, say: Callable[[str], None] | None = None
 ) -> Iterator[ClusterState]:
-    """Start a cluster, and stop it whatever happens.
+    """Start a cluster, and stop it whatever happens; also where the command is ended by SIGTERM.
 
     Args:
         systems: What it serves.
@@ -38,9 +44,11 @@ def temporary_cluster(
 
     name = f"{purpose}-{os.getpid()}"
     options = UpOptions(systems=systems, name=name, port=free_port())
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with Progress("starting", quiet_s=0.0) as progress:
             state = start_detached(options, say or progress.report)
         yield state
     finally:
+        signal.signal(signal.SIGTERM, before)
         stop(name, say or (lambda line: click.echo(line, err=True)))

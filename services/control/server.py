@@ -61,7 +61,8 @@ class ControlHost:
         channels.metadata = token_metadata(settings.control_token)
         directory = ClusterDirectory()
         registry = await asyncio.to_thread(Registry, registry_url)
-        log = await asyncio.to_thread(RegistryLog, registry, ArtifactStore(*store_paths))
+        store = ArtifactStore(*store_paths)
+        log = await asyncio.to_thread(RegistryLog, registry, store)
         ports = Ports(directory, GrpcReplicas(channels), components, shelf, suites)
         self._coordinator = Coordinator(ports, log)
         self.address = f"{address[0]}:{address[1]}"
@@ -73,7 +74,9 @@ class ControlHost:
             options=list(SERVER_OPTIONS),
             maximum_concurrent_rpcs=MOST_CALLS,
         )  # fmt: skip
-        control_pb2_grpc.add_ControlServiceServicer_to_server(ControlFace(self._coordinator, directory), server)
+        control_pb2_grpc.add_ControlServiceServicer_to_server(
+            ControlFace(self._coordinator, directory, registry, store), server
+        )
         health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         listen(server, address[0], range(address[1], address[1] + 1), replace(settings, tls=None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,16 +11,20 @@ import grpc.aio
 
 from anyplex.v1 import control_pb2, control_pb2_grpc, types_pb2
 from graph.errors import InvalidRequest, NotFound, Unimplemented
+from services.artifacts import ArtifactStore
 from services.control.coordinator import Coordinator
 from services.control.gates import GateSpec
+from services.control.known import register
 from services.control.ports import DirectoryPort, Tell
 from services.control.rollouts import ROLLED_BACK, Rollout
 from services.control.suites import completed
+from services.registry import KnownArtifact, Registry
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_SLOTS = 256
 MAX_CHARS = 128
+PAGE = 100
 WATCH_S = 0.2
 
 
@@ -29,11 +34,17 @@ class ControlFace(control_pb2_grpc.ControlServiceServicer):
     Args:
         coordinator: What swaps.
         directory: Where sets are live.
+        registry: What is known of versions.
+        store: Where artifacts are.
     """
 
-    def __init__(self, coordinator: Coordinator, directory: DirectoryPort) -> None:
+    def __init__(
+        self, coordinator: Coordinator, directory: DirectoryPort, registry: Registry, store: ArtifactStore
+    ) -> None:
         self._coordinator = coordinator
         self._directory = directory
+        self._registry = registry
+        self._store = store
         self._running: set[asyncio.Task[Rollout]] = set()
 
     async def Swap(  # noqa: N802 - name fixed by the contract
@@ -109,23 +120,28 @@ class ControlFace(control_pb2_grpc.ControlServiceServicer):
     async def RegisterVersion(  # noqa: N802 - name fixed by the contract
         self, request: control_pb2.RegisterVersionRequest, context: Context
     ) -> control_pb2.RegisterVersionResponse:
-        """Versions need not be registered: they are found where artifacts are."""
-        raise Unimplemented("versions are found where the cluster's artifacts are")
+        """Make an artifact known, with what lies beside it and what the caller says of it."""
+
+        def put() -> str:
+            (known,) = register(self._registry, self._store, [request.version])
+            for key, text in request.annotations.items():
+                self._registry.annotate(known.version, key, text)
+            return known.version
+
+        return control_pb2.RegisterVersionResponse(version=await asyncio.to_thread(put))
 
     async def ListVersions(  # noqa: N802 - name fixed by the contract
         self, request: control_pb2.ListVersionsRequest, context: Context
     ) -> control_pb2.ListVersionsResponse:
-        """Return the versions that are live, by where they are."""
-        live_in: dict[str, list[str]] = {}
-        for name, plan in (await self._directory.snapshot()).systems.items():
-            for slot, version in plan.versions.items():
-                if version and request.system in ("", name):
-                    live_in.setdefault(version, []).append(f"{name}:{slot}")
-        return control_pb2.ListVersionsResponse(
-            versions=[
-                control_pb2.KnownVersion(version=version, live_in=places) for version, places in sorted(live_in.items())
-            ]
+        """List the artifacts that are known."""
+        page = await asyncio.to_thread(
+            self._registry.artifacts,
+            system=request.system,
+            limit=request.page_size or PAGE,
+            page_token=request.page_token,
         )
+        versions = [_known(item) for item in page.items]
+        return control_pb2.ListVersionsResponse(versions=versions, next_page_token=page.next_token)
 
     async def Promote(  # noqa: N802 - name fixed by the contract
         self, request: control_pb2.PromoteRequest, context: Context
@@ -185,6 +201,13 @@ def _gate_of(request: control_pb2.SwapRequest) -> GateSpec | None:
     content = {**numbers, "suite": request.gate_suite, "thresholds": dict(request.gate_thresholds)}
     promotes = bool(request.gate_suite or request.gate_thresholds)
     return completed(GateSpec.read({**content, "promotes": promotes}))
+
+
+def _known(item: KnownArtifact) -> control_pb2.KnownVersion:
+    said = {key: value if isinstance(value, str) else json.dumps(value) for key, value in item.annotations.items()}
+    return control_pb2.KnownVersion(
+        version=item.version, kind=item.kind, type=item.type, annotations=said, live_in=item.live_in
+    )
 
 
 def _to_proto(rollout: Rollout) -> control_pb2.Rollout:
