@@ -14,6 +14,8 @@ from services.cli.exits import Exit, exit_code
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("services.cli.lifecycle:up", "Start a cluster that serves systems."),
+    "apply": ("services.cli.apply:apply", "Bring a running cluster to what a system file describes."),
+    "delete": ("services.cli.apply:delete", "Take a system away from a running cluster."),
     "swap": ("services.cli.swap:swap", "Change versions of a running system: `swap SYSTEM SLOT=VERSION...`."),
     "promote": ("services.cli.swap:promote", "Make a canary live."),
     "rollback": ("services.cli.swap:rollback", "Go back to the versions before."),

@@ -62,7 +62,7 @@ def swap(
         gate_limits=numbers_given(limits, "NAME"),
     )
     rollout_id = ""
-    with _control(name) as (stub, metadata):
+    with connected(name) as (stub, metadata):
         for step in stub.Swap(request, metadata=metadata, timeout=ANSWER_S, wait_for_ready=True):
             rollout_id = step.rollout_id or rollout_id
             click.echo(f"{step.phase}: {step.line}", err=as_json)
@@ -81,7 +81,7 @@ def promote(system: str, rollout_id: str, name: str, as_json: bool) -> int:
     """Make the canary of SYSTEM live, whatever its gate says."""
     from anyplex.v1 import control_pb2
 
-    with _control(name) as (stub, metadata):
+    with connected(name) as (stub, metadata):
         asked = control_pb2.GetRolloutRequest(system=system, rollout_id=rollout_id)
         found = stub.GetRollout(asked, metadata=metadata, timeout=ANSWER_S, wait_for_ready=True).rollout
         request = control_pb2.PromoteRequest(rollout_id=found.rollout_id)
@@ -101,7 +101,7 @@ def rollback(system: str, name: str, as_json: bool) -> int:
     """Go back to the versions that SYSTEM ran before; take its canary back where there is one."""
     from anyplex.v1 import control_pb2
 
-    with _control(name) as (stub, metadata):
+    with connected(name) as (stub, metadata):
         request = control_pb2.RollBackRequest(system=system)
         answer = stub.RollBack(request, metadata=metadata, timeout=ANSWER_S, wait_for_ready=True)
     if as_json:
@@ -124,7 +124,7 @@ def _told(rollout: Any) -> dict[str, Any]:  # noqa: ANN401 - its types are impor
 
 
 @contextmanager
-def _control(name: str) -> Iterator[tuple[Any, tuple[tuple[str, str], ...]]]:
+def connected(name: str) -> Iterator[tuple[Any, tuple[tuple[str, str], ...]]]:
     """Connect to the control service of a cluster started here; its errors become ours."""
     import grpc
 

@@ -50,6 +50,10 @@ class ClusterDirectory:
         """Tell a directory that has restarted what was live before."""
         await self._call("restore", systems, kept, leaving)
 
+    async def publish_systems(self, systems: dict[str, SystemPlan]) -> None:
+        """Set the plans that gateways run."""
+        await self._call("publish_systems", systems)
+
     async def keep(self, system: str, plans: tuple[SystemPlan, ...]) -> Stamp:
         """Set the plans whose versions replicas load beside the live ones."""
         stamp: Stamp = await self._call("keep", system, plans)

@@ -10,22 +10,20 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from anyplex.v1 import component_pb2
-from graph.cards import check_cards
 from graph.errors import AnyplexError, Exhausted, FailedPrecondition, InvalidRequest, NotFound
 from graph.plan import SystemPlan
 from graph.replan import with_versions
 from services.control import rollouts
+from services.control.applying import Applying, fit
 from services.control.gates import GateSpec, Verdict
 from services.control.loading import answered, components_of
 from services.control.ports import Patience, Ports, Tell
 from services.control.rollouts import Rollout, RolloutLog
-from services.control.transitions import Transitions, say_nothing
-from services.runtime.convert import card_from_proto
+from services.control.transitions import say_nothing
 from services.runtime.directory import Snapshot
 
 
-class Coordinator(Transitions):
+class Coordinator(Applying):
     """Changes which versions are live.
 
     Args:
@@ -110,6 +108,45 @@ class Coordinator(Transitions):
                 raise FailedPrecondition(f"it is {rollout.state}, a canary expected", f"rollout {rollout_id}")
             return await self._promote(rollout, "promoted by hand", tell)
 
+    async def apply(self, target: SystemPlan, tell: Tell = say_nothing) -> bool:
+        """Bring a system to a plan: a new one starts beside those that run, one that runs flips to it.
+
+        Returns:
+            Whether anything had to change.
+
+        Raises:
+            FailedPrecondition: A rollout is under way, a component does not start or does not fit.
+            AnyplexError: As for ``swap``; what ran before goes on running.
+        """
+        async with self._in_turn():
+            self._check_ended(target.system)
+            live = (await self._snapshot()).systems.get(target.system)
+            if live is None:
+                await self._add(target, tell)
+                return True
+            if replace(target, generation=live.generation) == live:
+                return False
+            await self._exchange(live, replace(target, generation=live.generation + 1), tell)
+            return True
+
+    async def delete(self, system: str, tell: Tell = say_nothing) -> None:
+        """Take a system away; returns when its last request has left, and what only it needed is gone.
+
+        Raises:
+            NotFound: There is no such system.
+            FailedPrecondition: It is the only one, or a rollout is under way.
+        """
+        async with self._in_turn():
+            await self._live(system)
+            self._check_ended(system)
+            await self._remove(system, tell)
+
+    def _check_ended(self, system: str) -> None:
+        for rollout in self.log.all(system):
+            if rollout.state in rollouts.NOT_ENDED:
+                told = f"rollout {rollout.rollout_id} is under way: wait for it, or roll it back"
+                raise FailedPrecondition(told, f"system {system}")
+
     async def resume(self) -> None:
         """End what an earlier control service left under way: what has flipped stays, everything else is undone."""
         async with self._in_turn():
@@ -157,7 +194,7 @@ class Coordinator(Transitions):
             await answered(lambda: self._directory.keep(system, beside), self._patience)
             snapshot = await self._loader.load(target, live)
             tell("verifying", "every replica holds it; digests and probes are right")
-            _check_cards(target, snapshot)
+            fit(target, snapshot)
             if canary:
                 return await self._offer(rollout, target, beside[1:], tell)
             tell("flipping", f"generation {target.generation}")
@@ -213,26 +250,9 @@ class Coordinator(Transitions):
         await self.resume()
         async with self._in_turn():
             snapshot = await self._snapshot()
-            if snapshot.leaving:
+            if snapshot.leaving or self._left_over:
                 await self._retire()
             for rollout in [rollout for rollout in self.log.all() if rollout.state == rollouts.CANARY]:
                 await self._look_after(rollout)
             for plan in snapshot.systems.values():
                 await self._loader.heal(snapshot, plan)
-
-
-def _check_cards(target: SystemPlan, snapshot: Snapshot) -> None:
-    """Hold the cards of neighbors against each other.
-
-    Raises:
-        FailedPrecondition: They do not fit; names the fields of both sides.
-    """
-    cards = {
-        entry.component: card_from_proto(component_pb2.ContractCard.FromString(entry.card))
-        for entry in snapshot.entries
-        if entry.card
-    }
-    if all(component in cards for component in components_of(target)):
-        problems = check_cards(target, cards)
-        if problems:
-            raise FailedPrecondition("; ".join(problem.message for problem in problems), f"system {target.system}")

@@ -65,7 +65,7 @@ class Loader:
         self._components = components
         self._patience = patience
 
-    async def load(self, target: SystemPlan, live: SystemPlan) -> Snapshot:
+    async def load(self, target: SystemPlan, live: SystemPlan | None) -> Snapshot:
         """Load every version of a plan on every replica, starting components that are missing; returns what is then.
 
         Raises:
@@ -74,7 +74,8 @@ class Loader:
             Unavailable: Replicas are lost again and again while they load.
             DeadlineExceeded: It takes too long.
         """
-        new = set(components_of(target)) - set(components_of(live))
+        there = await self._components.running() if live is None else frozenset(components_of(live))
+        new = set(components_of(target)) - there
         for plan in merge_components([target]):
             if plan.id in new:
                 await self._components.launch(plan)

@@ -36,6 +36,10 @@ class DirectoryPort(Protocol):
         """Tell a directory that has restarted what was live before."""
         ...
 
+    async def publish_systems(self, systems: dict[str, SystemPlan]) -> None:
+        """Set the plans that gateways run (the whole set); a newer generation that is live stays."""
+        ...
+
     async def keep(self, system: str, plans: tuple[SystemPlan, ...]) -> Stamp:
         """Set the plans whose versions replicas load beside the live ones."""
         ...
@@ -112,6 +116,23 @@ class ShelfPort(Protocol):
         Raises:
             NotFound: There is no such artifact.
             FailedPrecondition: It cannot be read.
+        """
+        ...
+
+
+class PlansPort(Protocol):
+    """What is asked for, as files say it."""
+
+    async def plan(self, system_yaml: str, profile_yaml: str, live: Mapping[str, Mapping[str, str]]) -> SystemPlan:
+        """Plan a system.
+
+        Args:
+            system_yaml: Its file.
+            profile_yaml: Its profile's file; "" for the cluster's.
+            live: Versions that are live, by system: they stay where the profile names no others.
+
+        Raises:
+            AnyplexError: A file is wrong, or weights are missing.
         """
         ...
 

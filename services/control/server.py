@@ -15,7 +15,7 @@ from graph.errors import AnyplexError, Unavailable
 from services.artifacts import ArtifactStore
 from services.control.adapters import ClusterDirectory, GrpcReplicas
 from services.control.coordinator import Coordinator
-from services.control.ports import ComponentsPort, Ports, ShelfPort, SuitesPort
+from services.control.ports import ComponentsPort, PlansPort, Ports, ShelfPort, SuitesPort
 from services.control.recorded import RegistryLog
 from services.control.service import ControlFace
 from services.registry import Registry
@@ -44,6 +44,7 @@ class ControlHost:
         components: How components are started and removed.
         shelf: What artifacts are.
         suites: Asks evaluation suites of canaries.
+        plans: What files ask for.
     """
 
     async def __init__(  # type: ignore[misc]
@@ -55,6 +56,7 @@ class ControlHost:
         components: ComponentsPort,
         shelf: ShelfPort,
         suites: SuitesPort,
+        plans: PlansPort,
     ) -> None:
         set_up_logging(settings.log_level)
         channels = ChannelPool()
@@ -75,7 +77,7 @@ class ControlHost:
             maximum_concurrent_rpcs=MOST_CALLS,
         )  # fmt: skip
         control_pb2_grpc.add_ControlServiceServicer_to_server(
-            ControlFace(self._coordinator, directory, registry, store), server
+            ControlFace(self._coordinator, directory, registry, store, plans), server
         )
         health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)

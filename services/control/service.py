@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import grpc.aio
 
 from anyplex.v1 import control_pb2, control_pb2_grpc, types_pb2
-from graph.errors import InvalidRequest, NotFound, Unimplemented
+from graph.errors import InvalidRequest, NotFound
+from graph.plan import SystemPlan
 from services.artifacts import ArtifactStore
 from services.control.coordinator import Coordinator
+from services.control.difference import Difference, Wanted, difference
 from services.control.gates import GateSpec
 from services.control.known import register
-from services.control.ports import DirectoryPort, Tell
+from services.control.ports import DirectoryPort, PlansPort, Tell
 from services.control.rollouts import ROLLED_BACK, Rollout
 from services.control.suites import completed
-from services.registry import KnownArtifact, Registry
+from services.registry import KnownArtifact, KnownSystem, Registry, VersionSet
+from services.registry.records import LIVE
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -36,11 +41,19 @@ class ControlFace(control_pb2_grpc.ControlServiceServicer):
         directory: Where sets are live.
         registry: What is known of versions.
         store: Where artifacts are.
+        plans: What files ask for.
     """
 
     def __init__(
-        self, coordinator: Coordinator, directory: DirectoryPort, registry: Registry, store: ArtifactStore
+        self,
+        coordinator: Coordinator,
+        directory: DirectoryPort,
+        registry: Registry,
+        store: ArtifactStore,
+        plans: PlansPort,
     ) -> None:
+        self._plans = plans
+        self._applying: set[asyncio.Task[None]] = set()
         self._coordinator = coordinator
         self._directory = directory
         self._registry = registry
@@ -105,17 +118,63 @@ class ControlFace(control_pb2_grpc.ControlServiceServicer):
             told = {name: generation for name, generation in told.items() if name in systems}
             await asyncio.sleep(WATCH_S)
 
-    def ApplySystem(  # noqa: N802 - name fixed by the contract
+    async def ApplySystem(  # noqa: N802 - name fixed by the contract
         self, request: control_pb2.ApplySystemRequest, context: Context
     ) -> AsyncIterator[control_pb2.ApplySystemResponse]:
-        """Systems are those that the cluster was started with."""
-        raise Unimplemented("systems are those that the cluster was started with")
+        """Bring the cluster to the state that a file describes; goes on when the caller goes away."""
+        systems = (await self._directory.snapshot()).systems
+        live = {name: plan.versions for name, plan in systems.items()}
+        target = await self._plans.plan(request.system_yaml, request.profile_yaml, live)
+        wanted = Wanted(target.system, request.system_yaml, request.profile_yaml, target.versions)
+        changes = await asyncio.to_thread(self._difference, wanted, live.get(target.system))
+        for line in changes.lines():
+            yield control_pb2.ApplySystemResponse(line=line, done=request.dry_run or changes.empty)
+        if request.dry_run or changes.empty:
+            return
+        steps: asyncio.Queue[str | None] = asyncio.Queue()
+        work = self._applied(target, wanted, lambda phase, line: steps.put_nowait(f"{phase}: {line}"))
+        task = asyncio.create_task(work)
+        self._applying.add(task)
+        task.add_done_callback(self._applying.discard)
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        task.add_done_callback(lambda _: steps.put_nowait(None))
+        while (said := await steps.get()) is not None:
+            yield control_pb2.ApplySystemResponse(line=said)
+        await task
+        yield control_pb2.ApplySystemResponse(line=f"system {target.system} is as asked for", done=True)
+
+    async def _applied(self, target: SystemPlan, wanted: Wanted, tell: Tell) -> None:
+        """Apply a plan, then write down what was asked for."""
+        await self._coordinator.apply(target, tell)
+
+        def write() -> None:
+            register(self._registry, self._store, wanted.slots.values())
+            self._registry.adopt(wanted.system, wanted.slots)
+            self._registry.apply_files(wanted.system, wanted.system_yaml, wanted.profile_yaml)
+
+        await asyncio.to_thread(write)
+
+    def _difference(self, wanted: Wanted, live: Mapping[str, str] | None) -> Difference:
+        """Compare what is asked for with what runs, and with the files that were applied last."""
+        try:
+            files = self._registry.system(wanted.system)
+        except NotFound:
+            files = KnownSystem(wanted.system, "", "", {})
+        sets = {} if live is None else {LIVE: VersionSet(0, live)}
+        known = None if live is None else replace(files, sets=sets)
+        versions = {*wanted.slots.values(), *(live or {}).values()}
+        artifacts = register(self._registry, self._store, versions - {""})
+        return difference(known, wanted, {artifact.version: artifact for artifact in artifacts})
 
     async def DeleteSystem(  # noqa: N802 - name fixed by the contract
         self, request: control_pb2.DeleteSystemRequest, context: Context
     ) -> control_pb2.DeleteSystemResponse:
-        """Systems are those that the cluster was started with."""
-        raise Unimplemented("systems are those that the cluster was started with")
+        """Take a system away when its last request has left."""
+        await self._coordinator.delete(request.system)
+        # It may never have been written down: started with the cluster, and nothing was changed since.
+        with contextlib.suppress(NotFound):
+            await asyncio.to_thread(self._registry.delete_system, request.system)
+        return control_pb2.DeleteSystemResponse()
 
     async def RegisterVersion(  # noqa: N802 - name fixed by the contract
         self, request: control_pb2.RegisterVersionRequest, context: Context

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from graph.canary import Canary
 from graph.errors import AnyplexError, DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
-from graph.plan import SystemPlan
+from graph.plan import Place, SystemPlan
 from services.control import rollouts
 from services.control.canaries import Canaries
 from services.control.loading import Loader, answered, components_of
@@ -38,6 +38,8 @@ class Transitions:
         self._loader = Loader(ports.directory, ports.replicas, ports.components, self._patience)
         self._canaries = Canaries(ports.directory, ports.suites, log)
         self._waiting = 0
+        self._replaced: set[Place] = set()
+        self._left_over = False
         self.log = log
 
     async def _snapshot(self) -> Snapshot:
@@ -189,13 +191,18 @@ class Transitions:
         """Drop what swaps have brought or replaced, and no set needs any more."""
         seen = self.log.all()
         known = frozenset(v for rollout in seen for v in (*rollout.before.values(), *rollout.after.values()))
+        known |= {version for _, version in self._replaced}
         spare = frozenset(component for rollout in seen for component in rollout.components)
+        spare |= {component for component, _ in self._replaced}
         try:
             # Whoever waits for a turn goes first: what has not left by then leaves after the next swap.
             waiting = await self._loader.retire(known, spare, lambda: self._waiting > 1)
         except AnyplexError as error:
             waiting = [str(error)]
-        if waiting:
+        self._left_over = bool(waiting)
+        if not waiting:
+            self._replaced.clear()
+        else:
             logger.warning("old versions stay loaded for now: %s", ", ".join(waiting))
 
 

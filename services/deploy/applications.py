@@ -9,7 +9,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from graph.plan import ComponentPlan
 from graph.profile import GatewaySettings
-from services.control.ports import ComponentsPort, ShelfPort, SuitesPort
+from services.control.ports import ComponentsPort, PlansPort, ShelfPort, SuitesPort
 from services.control.server import ControlHost
 from services.deploy.control import Control
 from services.gateway.server import GatewayHost
@@ -88,6 +88,7 @@ def control_application(
     components: ComponentsPort,
     shelf: ShelfPort,
     suites: SuitesPort,
+    plans: PlansPort,
 ) -> serve.Application:
     """Return the Serve application of the control service: one replica, on a fixed port."""
     deployment: Any = serve.deployment(
@@ -99,7 +100,7 @@ def control_application(
         graceful_shutdown_timeout_s=1.0,
     )(ControlHost)
     application: serve.Application = deployment.bind(
-        (control.host, control.port), control.registry_url, store_paths, runtime, components, shelf, suites
+        (control.host, control.port), control.registry_url, store_paths, runtime, components, shelf, suites, plans
     )
     return application
 

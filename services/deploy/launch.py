@@ -214,7 +214,7 @@ class Cluster:
         from services.deploy.rollout import deploy, wait_ready
 
         self.say(f"starting {len(deployment.components)} components and the gateway")
-        deploy(deployment, gateway, edge, inside, control)
+        deploy(deployment, gateway, edge, inside, control, options.profile)
         snapshot, metrics_address = wait_ready(deployment, self.say, stop, START_S)
         self.note(phase="ready", replicas=replicas_of(snapshot.entries), metrics_address=metrics_address)
         self.say(f"ready at {self.state.address}: {', '.join(deployment.systems)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +35,11 @@ class Deployment:
 
 
 def plan_deployment(
-    systems: Sequence[str], profile_name: str = "local", weights: str | None = None, store: Path | None = None
+    systems: Sequence[str],
+    profile_name: str = "local",
+    weights: str | None = None,
+    store: Path | None = None,
+    live: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Deployment:
     """Plan what is to run.
 
@@ -44,6 +48,7 @@ def plan_deployment(
         profile_name: Name, or path of a profile file.
         weights: Checkpoint (directory or hub id) instead of the bundled weights; for one system only.
         store: Where imported checkpoints are kept; by default under the user's Anyplex directory.
+        live: Versions that run, by system: they stay where nothing else is named.
 
     Raises:
         AnyplexError: A file is wrong, weights are missing or do not fill the system's slots.
@@ -58,7 +63,8 @@ def plan_deployment(
     raise_problems(check_profile(profile, known_systems(specs)), f"profile {profile.name!r}")
     plans: dict[str, SystemPlan] = {}
     for spec in specs:
-        versions = _versions(spec, profile, weights, bundled, shelf)
+        running = (live or {}).get(spec.name, {})
+        versions = _versions(spec, profile, weights, bundled, shelf, running)
         raise_problems(check_versions(spec, versions), f"system {spec.name!r}")
         trimmed = _without_empty_adapters(spec, versions)
         plans[spec.name] = compile_system(trimmed, profile, versions, architectures(shelf, versions))
@@ -66,7 +72,12 @@ def plan_deployment(
 
 
 def _versions(
-    spec: SystemSpec, profile: Profile, weights: str | None, bundled: Weights, shelf: ArtifactStore
+    spec: SystemSpec,
+    profile: Profile,
+    weights: str | None,
+    bundled: Weights,
+    shelf: ArtifactStore,
+    running: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the version set: from ``weights``, else slot by slot from the profile, else from what comes along."""
     if weights:
@@ -75,7 +86,9 @@ def _versions(
     stated = {slot: source for slot, source in sources.items() if source}
     versions: dict[str, str] = {}
     if len(stated) < len(sources):
-        versions = {slot: v for slot, v in bundled.set_of(spec.name).items() if slot in sources}
+        versions = {slot: version for slot, version in running.items() if slot in sources}
+        if set(sources) - set(stated) - set(versions):
+            versions = {slot: v for slot, v in bundled.set_of(spec.name).items() if slot in sources} | versions
     imported: dict[str, dict[str, str]] = {}
     for slot, source in stated.items():
         if VERSION_PATTERN.fullmatch(source):

@@ -26,6 +26,7 @@ from services.deploy.applications import (
 )
 from services.deploy.components import FAILED, ServeComponents, StoreShelf, reason_of
 from services.deploy.control import Control
+from services.deploy.planner import Planner
 from services.deploy.plans import Deployment
 from services.runtime.cluster import directory_actor
 from services.runtime.directory import Entry, Snapshot
@@ -38,7 +39,12 @@ ASK_S = 5.0
 
 
 def deploy(
-    deployment: Deployment, gateway: GatewaySettings, edge: RuntimeSettings, inside: RuntimeSettings, control: Control
+    deployment: Deployment,
+    gateway: GatewaySettings,
+    edge: RuntimeSettings,
+    inside: RuntimeSettings,
+    control: Control,
+    profile_name: str,
 ) -> None:
     """Start every component and the gateway; returns before they are ready.
 
@@ -58,10 +64,16 @@ def deploy(
         targets.append(serve.RunTarget(target=application, name=plan.id, route_prefix=None))
     edge_application = gateway_application(gateway, edge, inside.data_token)
     targets.append(serve.RunTarget(target=edge_application, name=GATEWAY_APP, route_prefix=None))
+    reached = SuitesByCommand(_reached(gateway), edge.data_token, edge.tls is not None)
     control_app = control_application(
-        control, deployment.store_paths, inside, ServeComponents(deployment.store_paths, inside),
-        StoreShelf(deployment.store_paths), SuitesByCommand(_reached(gateway), edge.data_token, edge.tls is not None),
-    )  # fmt: skip
+        control,
+        deployment.store_paths,
+        inside,
+        ServeComponents(deployment.store_paths, inside),
+        StoreShelf(deployment.store_paths),
+        reached,
+        Planner(profile_name),
+    )
     targets.append(serve.RunTarget(target=control_app, name=CONTROL_APP, route_prefix=None))
     serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
