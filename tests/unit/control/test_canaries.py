@@ -92,8 +92,8 @@ def test_it_is_taken_back_by_hand() -> None:
         new = {*offered.after.values()} - {*offered.before.values()}
         async with asyncio.timeout(120.0):
             # Where somebody waited for a turn, it leaves when things are tended the next time.
-            while any(new & replica.held for replica in world.replicas.values()):
-                await asyncio.sleep(1.0)  # noqa: ASYNC110 - time is virtual
+            while any(new & replica.held for replica in world.replicas.values()):  # noqa: ASYNC110 - time is virtual
+                await asyncio.sleep(1.0)
 
     play(script)
 
