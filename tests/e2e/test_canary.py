@@ -24,7 +24,8 @@ SHARE = 0.2
 CLIENTS = 2
 GATE = (
     "--gate", "pictures", "--threshold", "caption/test=0.6", "--threshold", "question/test=0.6",
-    "--gate-limit", "cases=12", "--gate-limit", "min_requests=8", "--gate-limit", "max_requests=16", "--gate-limit", "latency_ratio=50",
+    "--gate-limit", "cases=12", "--gate-limit", "min_requests=8", "--gate-limit", "max_requests=16",
+    "--gate-limit", "latency_ratio=50",
 )  # fmt: skip
 
 pytestmark = [
