@@ -1,6 +1,6 @@
 """Swaps of every kind of component under traffic: what requests notice, how long a swap and a rollback take.
 
-Clients keep asking about pictures and for pictures. Each kind is swapped to weights that differ by a hair, and back.
+Clients keep asking about pictures and for pictures. Each kind is swapped to weights that differ a little, and back.
 What the slowest request is held against is the p99 while an unrelated process imports the same libraries, in the same
 run. After that two slots change together, there and back, while short requests are watched.
 """
@@ -8,6 +8,7 @@ run. After that two slots change together, there and back, while short requests 
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import statistics
 import subprocess
@@ -45,6 +46,7 @@ WATCHED = 5000
 MOST_OVER_MS = 100.0
 IMPORTS = "import torch, transformers, diffusers, grpc, ray"
 PATIENCE_S = 120.0
+NUMBERS = itertools.count(1)
 
 
 @dataclass
@@ -147,12 +149,13 @@ def importing() -> Iterator[None]:
 
 
 def other(cluster: Cluster, version: str) -> str:
-    """Put a version beside one that differs from it by a hair."""
+    """Put a version beside one that differs from it a little."""
     store = ArtifactStore((cluster.weights or WEIGHTS_DIR) / "artifacts")
     artifact = store.get(version)
     tensors = artifact.load_tensors()
     name = next(name for name, tensor in sorted(tensors.items()) if tensor.is_floating_point())
-    tensors[name] = tensors[name] * (1 + 1e-6 * (1 + time.time_ns() % 97))
+    # As much as bfloat16 can tell apart, and another number each time.
+    tensors[name] = tensors[name] * (1 + 0.01 * next(NUMBERS))
     files = {name: artifact.read_file(name) for name in artifact.file_digests}
     return store.put(kind=artifact.kind, type=artifact.type, config=artifact.config, tensors=tensors, files=files)
 
