@@ -44,6 +44,7 @@ class RegistryLog(RolloutLog):
         super().__init__()
         self._registry = registry
         self._store = store
+        self._registered: set[str] = set()
         found = [rollout for name in self._systems() for rollout in self._written(name)]
         for rollout in sorted(found, key=lambda rollout: rollout.begun_s):
             self._put(rollout)
@@ -72,7 +73,10 @@ class RegistryLog(RolloutLog):
             NotFound: There is no such artifact.
             Unavailable: Store or registry cannot be reached.
         """
-        register(self._registry, self._store, [*before.values(), *after.values()])
+        # Once each: artifacts never change, and a rollback must not wait for what is known.
+        new = {*before.values(), *after.values()} - self._registered
+        register(self._registry, self._store, new)
+        self._registered |= new
         live = self._registry.adopt(system, before)
         changes = {slot: after.get(slot, "") for slot in {*before, *after} if before.get(slot) != after.get(slot)}
         found = self._registry.begin_rollout(system, changes, live.generation, canary or None, gate, key)
